@@ -10,6 +10,7 @@
 //! [`Positions`], so that nothing waits on the polling thread.
 
 pub mod embedded;
+pub mod group;
 pub mod kafka;
 pub mod partitioner;
 

@@ -5,5 +5,19 @@
 //! Not responsible for: time, I/O, threads. Time and randomness come in as arguments, what to do
 //! goes out as return values; actors and threads only move messages. An obligation is the one
 //! value here that is shared between threads, and it is made of atomics only.
+//!
+//! Where a state machine needs to know how much time has passed, `now` is a `Duration` on a scale
+//! that only goes forward (time since the process started); where it has to survive the process,
+//! it is [`deadline::OwnedTime`].
 
+pub mod commits;
+pub mod dead_letters;
+pub mod deadline;
+pub mod invariants;
+pub mod manifest;
 pub mod obligation;
+pub mod positions;
+pub mod restart;
+pub mod retry;
+pub mod stall;
+pub mod tracker;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 /// Name of a topic. Cheap to clone: every record of a partition shares it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(from = "String", into = "String")]
 pub struct Topic(Arc<str>);
 
 impl Topic {
@@ -30,6 +30,12 @@ impl From<&str> for Topic {
 impl From<String> for Topic {
     fn from(name: String) -> Self {
         Self(Arc::from(name))
+    }
+}
+
+impl From<Topic> for String {
+    fn from(topic: Topic) -> Self {
+        topic.0.as_ref().to_owned()
     }
 }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::body::Body;
 use super::coordinates::{Epoch, Offset, TopicPartition};
-use super::identity::{ManifestKey, MemberId};
+use super::identity::{Digest, ManifestKey, MemberId};
 
 /// Headers in the order in which they were produced; names may repeat.
 pub type Headers = Vec<(String, Bytes)>;
@@ -95,6 +95,8 @@ pub struct Metadata {
     pub manifest: Option<ManifestKey>,
     /// Member of that manifest (`%member`).
     pub member: Option<MemberId>,
+    /// What makes two attempts at the member the same.
+    pub digest: Option<Digest>,
     /// Declared schema that its columns fit (`%schema`).
     pub schema: Option<Arc<str>>,
     /// Number of the part within its member and schema (`%part`).

@@ -65,9 +65,9 @@ pub trait OnClose: Send + Sync {
     fn close(self: Box<Self>, parent: Obligation, outcome: Outcome, facts: MemberFacts);
 }
 
-/// Called whenever a slot of a source's scope closes, so that the source looks at it again.
+/// Called when the last slot of a source's scope closes, so that the source looks at it again.
 pub trait Wake: Send + Sync {
-    /// Something closed. Cheap, never blocks, may be called more often than needed.
+    /// The scope is closed. Cheap, and never blocks.
     fn wake(&self);
 }
 
@@ -94,7 +94,7 @@ impl Scope {
         Self::open_with(count, None)
     }
 
-    /// Opens a scope that calls `wake` whenever one of its slots closes.
+    /// Opens a scope that calls `wake` when its last slot closes.
     pub fn open_waking(count: u32, wake: Arc<dyn Wake>) -> (Arc<Self>, Vec<Obligation>) {
         Self::open_with(count, Some(wake))
     }
@@ -148,11 +148,13 @@ impl Scope {
         if closed(after).is_none() {
             return;
         }
-        let last = self.open.fetch_sub(1, Ordering::AcqRel) == 1;
+        if self.open.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return;
+        }
         if let Some(wake) = &self.wake {
             wake.wake();
         }
-        if last && let Some(nested) = &self.nested {
+        if let Some(nested) = &self.nested {
             self.close_nested(nested);
         }
     }

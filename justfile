@@ -1,0 +1,25 @@
+# One plain command each; `just --list` shows them.
+
+# format the code
+fmt:
+    cargo fmt --all
+
+# everything that clippy finds is an error
+lint:
+    cargo clippy --locked --all-targets -- -D warnings
+
+# checks, then all tests against a real Kafka and a real Postgres; arguments go to cargo test
+test *args:
+    scripts/test {{ args }}
+
+# benchmarks in release mode; arguments go to cargo bench
+bench *args:
+    cargo bench --locked {{ args }}
+
+# the documentation, private items included
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+
+# the demo, on the embedded log
+demo:
+    cargo run --locked -- demo

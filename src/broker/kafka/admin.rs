@@ -1,0 +1,326 @@
+//! Topics and their settings.
+//!
+//! Responsible for: creating what is missing, comparing what is there with what was declared,
+//! listing topics, removing records from their heads.
+//! Not responsible for: altering a topic that exists; a person does that.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
+    TopicReplication,
+};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use crate::broker::{Admin, BrokerError, TopicInfo, TopicSpec};
+use crate::model::{Offset, Topic, TopicPartition};
+
+use super::{KafkaConfig, fault, list, settings};
+
+/// How long one request may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often to look whether a new topic is known everywhere,
+const SPREAD_LOOKS: u32 = 100;
+/// and how far apart.
+const SPREAD_PAUSE: Duration = Duration::from_millis(100);
+
+/// Asks for the broker's default, as Kafka spells it.
+const BROKER_DEFAULT: i32 = -1;
+
+/// A topic as the cluster describes it.
+struct Seen {
+    partitions: i32,
+    /// Every partition has a leader.
+    ready: bool,
+}
+
+/// See the module.
+pub(super) struct KafkaAdmin {
+    client: AdminClient<DefaultClientContext>,
+}
+
+impl KafkaAdmin {
+    pub(super) fn new(config: &KafkaConfig) -> Result<Self, BrokerError> {
+        let client = settings::admin(config)
+            .create()
+            .map_err(|error| fault::creating("admin client", error))?;
+        Ok(Self { client })
+    }
+
+    /// All topics. To ask for one by name would create it where brokers create on demand.
+    fn seen(&self) -> Result<BTreeMap<String, Seen>, BrokerError> {
+        let metadata = self
+            .client
+            .inner()
+            .fetch_metadata(None, TIMEOUT)
+            .map_err(|error| fault::general("listing topics", &error))?;
+        let mut seen = BTreeMap::new();
+        for topic in metadata.topics().iter().filter(|topic| topic.error().is_none()) {
+            let ready = topic.partitions().iter().all(|partition| partition.leader() >= 0);
+            let partitions = i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
+            seen.insert(topic.name().to_owned(), Seen { partitions, ready });
+        }
+        Ok(seen)
+    }
+
+    fn create(&self, missing: &[&TopicSpec]) -> Result<(), BrokerError> {
+        let topics: Vec<NewTopic<'_>> = missing.iter().map(|spec| new_topic(spec)).collect();
+        let results = wait_for(self.client.create_topics(&topics, &options()))
+            .map_err(|error| fault::general("creating topics", &error))?;
+        for result in results {
+            match result {
+                // Another replica was faster; what it made is checked like any other topic.
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((name, code)) => {
+                    return Err(fault::administering(&Topic::from(name), "creation", code));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the brokers know the topics that were just created.
+    fn wait_until_known(
+        &self,
+        topics: &[&TopicSpec],
+    ) -> Result<BTreeMap<String, Seen>, BrokerError> {
+        for _ in 0..SPREAD_LOOKS {
+            let seen = self.seen()?;
+            if topics.iter().all(|spec| seen.get(spec.name.as_str()).is_some_and(|it| it.ready)) {
+                return Ok(seen);
+            }
+            thread::park_timeout(SPREAD_PAUSE);
+        }
+        let names: Vec<&str> = topics.iter().map(|spec| spec.name.as_str()).collect();
+        Err(BrokerError::Unavailable(format!(
+            "the brokers do not know these topics yet, which were just created: {}",
+            names.join(", ")
+        )))
+    }
+
+    fn check_settings(&self, topics: &[TopicSpec]) -> Result<(), BrokerError> {
+        let declared: Vec<&TopicSpec> =
+            topics.iter().filter(|spec| !spec.settings.is_empty()).collect();
+        if declared.is_empty() {
+            return Ok(());
+        }
+        let asked: Vec<ResourceSpecifier<'_>> =
+            declared.iter().map(|spec| ResourceSpecifier::Topic(spec.name.as_str())).collect();
+        let results = wait_for(self.client.describe_configs(&asked, &options()))
+            .map_err(|error| fault::general("reading the settings of topics", &error))?;
+        let mut found = BTreeMap::new();
+        for result in results {
+            let resource = result.map_err(|code| {
+                let error = KafkaError::AdminOp(code);
+                fault::general("reading the settings of topics", &error)
+            })?;
+            if let OwnedResourceSpecifier::Topic(name) = &resource.specifier {
+                found.insert(name.clone(), resource);
+            }
+        }
+        declared.iter().try_for_each(|spec| compare(spec, found.get(spec.name.as_str())))
+    }
+
+    /// What a partition said to DeleteRecords.
+    fn not_deleted(
+        &self,
+        partition: TopicPartition,
+        offset: Offset,
+        error: &KafkaError,
+    ) -> BrokerError {
+        let is_out_of_range =
+            error.rdkafka_error_code() == Some(RDKafkaErrorCode::OffsetOutOfRange);
+        let bounds = self.client.inner().fetch_watermarks(
+            partition.topic.as_str(),
+            partition.partition.0,
+            TIMEOUT,
+        );
+        match bounds {
+            Ok((earliest, latest)) if is_out_of_range => {
+                let (earliest, latest) = (Offset(earliest), Offset(latest));
+                BrokerError::OutOfRange { partition, offset, earliest, latest }
+            }
+            _ => fault::on_topic(&partition.topic, "deletion of records", error),
+        }
+    }
+}
+
+impl Admin for KafkaAdmin {
+    fn ensure(&self, topics: &[TopicSpec]) -> Result<(), BrokerError> {
+        topics.iter().try_for_each(|spec| list::check_topic(&spec.name))?;
+        let mut seen = self.seen()?;
+        let missing: Vec<&TopicSpec> =
+            topics.iter().filter(|spec| !seen.contains_key(spec.name.as_str())).collect();
+        if !missing.is_empty() {
+            self.create(&missing)?;
+            seen = self.wait_until_known(&missing)?;
+        }
+        for spec in topics {
+            let found = seen.get(spec.name.as_str()).map(|it| it.partitions);
+            let found = found.ok_or_else(|| BrokerError::UnknownTopic(spec.name.clone()))?;
+            if let Some(wanted) = spec.partitions.filter(|wanted| *wanted != found) {
+                return Err(wrong(spec, "partitions", found.to_string(), wanted.to_string()));
+            }
+        }
+        self.check_settings(topics)
+    }
+
+    fn describe(&self, topics: Option<&[Topic]>) -> Result<Vec<TopicInfo>, BrokerError> {
+        let seen = self.seen()?;
+        let info = |name: &str, seen: &Seen| TopicInfo {
+            name: Topic::from(name),
+            partitions: seen.partitions,
+        };
+        let Some(topics) = topics else {
+            return Ok(seen.iter().map(|(name, seen)| info(name, seen)).collect());
+        };
+        let named = |topic: &Topic| match seen.get(topic.as_str()) {
+            Some(seen) => Ok(info(topic.as_str(), seen)),
+            None => Err(BrokerError::UnknownTopic(topic.clone())),
+        };
+        topics.iter().map(named).collect()
+    }
+
+    fn delete_records(&self, before: &[(TopicPartition, Offset)]) -> Result<(), BrokerError> {
+        if before.is_empty() {
+            return Ok(());
+        }
+        let offsets = list::of_offsets(before)?;
+        let answer: TopicPartitionList = wait_for(self.client.delete_records(&offsets, &options()))
+            .map_err(|error| fault::general("deleting records", &error))?;
+        for (partition, offset) in before {
+            let entry = answer.find_partition(partition.topic.as_str(), partition.partition.0);
+            if let Some(Err(error)) = entry.map(|entry| entry.error()) {
+                return Err(self.not_deleted(partition.clone(), *offset, &error));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT))
+}
+
+fn new_topic(spec: &TopicSpec) -> NewTopic<'_> {
+    NewTopic {
+        name: spec.name.as_str(),
+        num_partitions: spec.partitions.unwrap_or(BROKER_DEFAULT),
+        replication: TopicReplication::Fixed(BROKER_DEFAULT),
+        config: spec.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
+    }
+}
+
+/// Compares the declared settings of a topic with what the broker says.
+fn compare(spec: &TopicSpec, resource: Option<&ConfigResource>) -> Result<(), BrokerError> {
+    for (name, wanted) in &spec.settings {
+        let entry = resource.and_then(|resource| resource.get(name));
+        let found = entry.and_then(|entry| entry.value.as_deref());
+        if found != Some(wanted.as_str()) {
+            let found = found.unwrap_or("nothing").to_owned();
+            return Err(wrong(spec, name, found, wanted.clone()));
+        }
+    }
+    Ok(())
+}
+
+fn wrong(spec: &TopicSpec, setting: &str, found: String, wanted: String) -> BrokerError {
+    BrokerError::WrongSetting {
+        topic: spec.name.clone(),
+        setting: setting.to_owned(),
+        found,
+        wanted,
+    }
+}
+
+/// Wakes a thread that waits for a future.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Waits for an answer of the admin client, whose own thread completes it: no runtime is needed,
+/// and none may be in the way.
+fn wait_for<F: Future>(answer: F) -> F::Output {
+    let mut answer = pin!(answer);
+    let waker = Arc::new(Unpark(thread::current())).into();
+    let mut context = Context::from_waker(&waker);
+    loop {
+        match answer.as_mut().poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::admin::{ConfigEntry, ConfigSource};
+
+    use super::*;
+
+    fn spec(settings: &[(&str, &str)]) -> TopicSpec {
+        TopicSpec {
+            name: Topic::from("progress"),
+            partitions: None,
+            settings: settings
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+        }
+    }
+
+    fn resource(name: &str, value: Option<&str>) -> ConfigResource {
+        ConfigResource {
+            specifier: OwnedResourceSpecifier::Topic("progress".to_owned()),
+            entries: vec![ConfigEntry {
+                name: name.to_owned(),
+                value: value.map(str::to_owned),
+                source: ConfigSource::DynamicTopic,
+                is_read_only: false,
+                is_default: false,
+                is_sensitive: false,
+            }],
+        }
+    }
+
+    #[test]
+    fn a_setting_that_differs_is_told_with_both_values() {
+        let declared = spec(&[("retention.ms", "-1")]);
+        let same = resource("retention.ms", Some("-1"));
+        assert_eq!(compare(&declared, Some(&same)), Ok(()));
+        let other = resource("retention.ms", Some("604800000"));
+        assert_eq!(
+            compare(&declared, Some(&other)),
+            Err(wrong(&declared, "retention.ms", "604800000".to_owned(), "-1".to_owned()))
+        );
+    }
+
+    #[test]
+    fn a_setting_that_the_broker_does_not_name_counts_as_different() {
+        let declared = spec(&[("retention.ms", "-1")]);
+        assert!(compare(&declared, None).is_err());
+        assert!(compare(&declared, Some(&resource("retention.ms", None))).is_err());
+        assert!(compare(&declared, Some(&resource("cleanup.policy", Some("delete")))).is_err());
+    }
+
+    #[test]
+    fn an_answer_that_comes_from_another_thread_ends_the_wait() {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let teller = thread::spawn(move || tell.send(7));
+        assert_eq!(wait_for(told), Ok(7));
+        assert_eq!(teller.join().unwrap(), Ok(()));
+    }
+}

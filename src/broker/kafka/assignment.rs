@@ -1,0 +1,157 @@
+//! Which records of an assignment may be delivered.
+//!
+//! Responsible for: withholding the records of a partition until its position was set, and those
+//! below that position. librdkafka may have prefetched some between the assignment and the pause.
+//! Not responsible for: telling librdkafka to pause or to seek.
+
+use crate::model::{Offset, TopicPartition};
+
+/// An assigned partition.
+#[derive(Debug)]
+struct Slot {
+    partition: TopicPartition,
+    /// Next offset to deliver; `None` until it is set.
+    position: Option<Offset>,
+}
+
+/// The partitions that are assigned at present.
+#[derive(Debug, Default)]
+pub(super) struct Assignment {
+    slots: Vec<Slot>,
+    /// Where the last record was found: the next one is mostly of the same partition.
+    last: usize,
+}
+
+impl Assignment {
+    /// Adds partitions, without a position.
+    pub(super) fn add(&mut self, partitions: &[TopicPartition]) {
+        self.remove(partitions);
+        self.slots.extend(
+            partitions
+                .iter()
+                .map(|partition| Slot { partition: partition.clone(), position: None }),
+        );
+    }
+
+    /// Forgets partitions.
+    pub(super) fn remove(&mut self, partitions: &[TopicPartition]) {
+        self.slots.retain(|slot| !partitions.contains(&slot.partition));
+        self.last = 0;
+    }
+
+    /// Withholds these partitions again.
+    pub(super) fn withhold(&mut self, partitions: &[(TopicPartition, Offset)]) {
+        for slot in &mut self.slots {
+            if partitions.iter().any(|(partition, _)| *partition == slot.partition) {
+                slot.position = None;
+            }
+        }
+    }
+
+    /// Sets the next offset to deliver, if the partition is assigned.
+    pub(super) fn position(&mut self, partition: &TopicPartition, offset: Offset) {
+        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.partition == *partition) {
+            slot.position = Some(offset);
+        }
+    }
+
+    /// Whether this record is due. If it is, the position moves past it.
+    pub(super) fn admit(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        offset: Offset,
+    ) -> Option<TopicPartition> {
+        let is_meant = |slot: &Slot| {
+            slot.partition.partition.0 == partition && slot.partition.topic.as_str() == topic
+        };
+        if !self.slots.get(self.last).is_some_and(is_meant) {
+            self.last = self.slots.iter().position(is_meant)?;
+        }
+        let slot = self.slots.get_mut(self.last)?;
+        if slot.position? > offset {
+            return None;
+        }
+        slot.position = Some(offset.after());
+        Some(slot.partition.clone())
+    }
+
+    /// The positions that are set.
+    pub(super) fn positions(&self) -> Vec<(TopicPartition, Offset)> {
+        let positioned = |slot: &Slot| Some((slot.partition.clone(), slot.position?));
+        self.slots.iter().filter_map(positioned).collect()
+    }
+
+    /// Whether nothing is assigned.
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition(number: i32) -> TopicPartition {
+        TopicPartition::new("orders", number)
+    }
+
+    fn assigned(numbers: &[i32]) -> Assignment {
+        let mut assignment = Assignment::default();
+        let partitions: Vec<_> = numbers.iter().map(|number| partition(*number)).collect();
+        assignment.add(&partitions);
+        assignment
+    }
+
+    #[test]
+    fn nothing_is_due_before_a_position_is_set() {
+        let mut assignment = assigned(&[0, 1]);
+        assert_eq!(assignment.admit("orders", 0, Offset(0)), None);
+        assignment.position(&partition(0), Offset(0));
+        assert_eq!(assignment.admit("orders", 0, Offset(0)), Some(partition(0)));
+        assert_eq!(assignment.admit("orders", 1, Offset(0)), None);
+    }
+
+    #[test]
+    fn records_below_the_position_are_withheld_and_none_comes_twice() {
+        let mut assignment = assigned(&[0]);
+        assignment.position(&partition(0), Offset(5));
+        assert_eq!(assignment.admit("orders", 0, Offset(4)), None);
+        // A gap is no reason to wait: offsets are missing in compacted topics.
+        assert_eq!(assignment.admit("orders", 0, Offset(7)), Some(partition(0)));
+        assert_eq!(assignment.admit("orders", 0, Offset(7)), None);
+        assert_eq!(assignment.positions(), [(partition(0), Offset(8))]);
+    }
+
+    #[test]
+    fn a_position_may_be_set_back() {
+        let mut assignment = assigned(&[0]);
+        assignment.position(&partition(0), Offset(9));
+        assignment.withhold(&[(partition(0), Offset(2))]);
+        assert_eq!(assignment.admit("orders", 0, Offset(9)), None);
+        assignment.position(&partition(0), Offset(2));
+        assert_eq!(assignment.admit("orders", 0, Offset(2)), Some(partition(0)));
+    }
+
+    #[test]
+    fn a_partition_that_comes_back_starts_without_a_position() {
+        let mut assignment = assigned(&[0, 1]);
+        assignment.position(&partition(0), Offset(3));
+        assignment.add(&[partition(0)]);
+        assert_eq!(assignment.admit("orders", 0, Offset(3)), None);
+    }
+
+    #[test]
+    fn only_the_named_partitions_are_removed() {
+        let mut assignment = assigned(&[0, 1, 2]);
+        assignment.position(&partition(0), Offset(0));
+        assignment.position(&partition(2), Offset(0));
+        assert_eq!(assignment.admit("orders", 2, Offset(0)), Some(partition(2)));
+        assignment.remove(&[partition(0), partition(1)]);
+        assert_eq!(assignment.admit("orders", 0, Offset(1)), None);
+        assert_eq!(assignment.admit("orders", 2, Offset(1)), Some(partition(2)));
+        assert_eq!(assignment.admit("other", 2, Offset(2)), None);
+        assignment.remove(&[partition(2)]);
+        assert!(assignment.is_empty());
+    }
+}

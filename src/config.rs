@@ -1,0 +1,324 @@
+//! Settings of the engine: `config/tidemill.toml`.
+//!
+//! Responsible for: every setting with its default, reading them from a file and from
+//! `TIDEMILL_<SECTION>_<KEY>` in the environment (which wins), checks between them; and, for
+//! topologies too, errors with a place, units, variables and the reader of documents.
+//! Not responsible for: what a pipeline does (`topology`).
+//!
+//! Start reading at [`Config`]; `config/read.rs` fills it.
+
+pub mod diagnostic;
+pub mod document;
+pub mod env;
+mod read;
+pub mod units;
+pub mod variables;
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::broker::Assignor;
+use crate::config::diagnostic::Diagnostics;
+
+/// All settings. `Config::default()` works as it is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Config {
+    /// Where data lies.
+    pub data: Data,
+    /// Worker threads.
+    pub workers: Workers,
+    /// Bounds of memory, disk and time.
+    pub limits: Limits,
+    /// Consumers of Kafka.
+    pub consumer: Consumer,
+    /// When there are too many dead letters.
+    pub dead_letters: DeadLetters,
+    /// Stopping.
+    pub shutdown: Shutdown,
+    /// Restarts of parts of a pipeline.
+    pub restart: Restart,
+    /// HTTP.
+    pub api: Api,
+    /// Logs.
+    pub telemetry: Telemetry,
+    /// The state store.
+    pub state: State,
+}
+
+/// `[data]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Data {
+    /// Folder of the embedded log, the embedded state store and spools.
+    pub dir: PathBuf,
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Self { dir: PathBuf::from("data") }
+    }
+}
+
+/// `[workers]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Workers {
+    /// Threads of each stage; 0 takes one per core.
+    pub per_stage: usize,
+}
+
+impl Workers {
+    /// Threads of each stage.
+    pub fn lanes(self) -> NonZeroUsize {
+        NonZeroUsize::new(self.per_stage).unwrap_or_else(|| {
+            std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+        })
+    }
+}
+
+/// `[limits]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes buffered per partition before it is paused; it resumes at half of them.
+    pub buffer_bytes: u64,
+    /// Records buffered per partition before it is paused; it resumes at half of them.
+    pub buffer_records: usize,
+    /// Most records of one batch.
+    pub batch_records: usize,
+    /// Most bytes of one batch; a single larger record makes a batch of its own.
+    pub batch_bytes: u64,
+    /// Most records per partition without an outcome.
+    pub in_flight_records: usize,
+    /// Batches that wait for each lane of a stage.
+    pub lane_batches: usize,
+    /// Batches that wait for each sink, and for each node that does I/O.
+    pub sink_batches: usize,
+    /// Bytes on disk for spooled bodies and unpacked archives.
+    pub spool_bytes: u64,
+    /// Bytes that open writers of objects hold, all together.
+    pub writer_bytes: u64,
+    /// How long a node may work on one record before it is taken for hung.
+    pub record_time_limit: Duration,
+    /// Hung threads at which the process ends.
+    pub max_hung_threads: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            buffer_bytes: 8 << 20,
+            buffer_records: 10_000,
+            batch_records: 256,
+            batch_bytes: 1 << 20,
+            in_flight_records: 10_000,
+            lane_batches: 8,
+            sink_batches: 8,
+            spool_bytes: 4 << 30,
+            writer_bytes: 64 << 20,
+            record_time_limit: Duration::from_secs(60),
+            max_hung_threads: 4,
+        }
+    }
+}
+
+/// `[consumer]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Consumer {
+    /// How long a silent member stays in its group.
+    pub session_timeout: Duration,
+    /// How long the polling thread may stay away before it loses its partitions.
+    pub max_poll_interval: Duration,
+    /// How long a revoke waits for records in flight; at most half of `max_poll_interval`.
+    pub revoke_drain_deadline: Duration,
+    /// How often offsets are committed.
+    pub commit_interval: Duration,
+    /// Bytes that the client prefetches, over all partitions.
+    pub prefetch_bytes: u64,
+    /// How partitions are spread over a group, where the source does not say.
+    pub assignor: Assignor,
+}
+
+impl Default for Consumer {
+    fn default() -> Self {
+        Self {
+            session_timeout: Duration::from_secs(10),
+            max_poll_interval: Duration::from_secs(120),
+            revoke_drain_deadline: Duration::from_secs(30),
+            commit_interval: Duration::from_millis(500),
+            prefetch_bytes: 16 << 20,
+            assignor: Assignor::Range,
+        }
+    }
+}
+
+/// `[dead_letters]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeadLetters {
+    /// Dead letters in a row at which the pipeline stops; 0 sets no such limit.
+    pub max_consecutive: u64,
+    /// Share of the latest records at which the pipeline stops; 1 sets no such limit.
+    pub max_ratio: f64,
+    /// Number of latest records the share is taken over.
+    pub min_sample: u32,
+    /// What the name of the topic adds to that of the pipeline.
+    pub topic_suffix: String,
+}
+
+impl Default for DeadLetters {
+    fn default() -> Self {
+        Self {
+            max_consecutive: 100,
+            max_ratio: 1.0,
+            min_sample: 1_000,
+            topic_suffix: ".dead-letters".to_owned(),
+        }
+    }
+}
+
+/// `[shutdown]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shutdown {
+    /// How long a stop waits for what is in flight.
+    pub drain_deadline: Duration,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self { drain_deadline: Duration::from_secs(30) }
+    }
+}
+
+/// `[restart]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restart {
+    /// Restarts that are fine within the period; one more ends the pipeline.
+    pub max: u32,
+    /// The period.
+    pub within: Duration,
+}
+
+impl Default for Restart {
+    fn default() -> Self {
+        Self { max: 5, within: Duration::from_secs(60) }
+    }
+}
+
+/// `[api]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Api {
+    /// Address of `/livez`, `/readyz`, `/metrics` and the API.
+    pub listen: SocketAddr,
+    /// Bearer token that requests have to carry; needed beyond loopback.
+    pub token: Option<Secret>,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)), token: None }
+    }
+}
+
+/// A text that no log, error or debug output shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself, for the one place that compares or sends it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// `[telemetry]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Telemetry {
+    /// Level of logs, or directives such as `info,tidemill::source=debug`.
+    pub log_level: String,
+    /// Form of logs.
+    pub log_format: LogFormat,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self { log_level: "info".to_owned(), log_format: LogFormat::Text }
+    }
+}
+
+/// Form of logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line per event, for people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// `[state]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// File of the embedded state store; relative to the data folder.
+    pub path: PathBuf,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { path: PathBuf::from("state.db") }
+    }
+}
+
+impl Config {
+    /// Settings from the file at `path`, if one is given, and from the environment.
+    ///
+    /// # Errors
+    /// All errors of the file and of the environment at once.
+    pub fn load(
+        path: Option<&Path>,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, Diagnostics> {
+        let Some(path) = path else { return Self::parse("the environment", "", env) };
+        let name = path.display().to_string();
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&name, &text, env),
+            Err(error) => {
+                Err(Diagnostics::whole_file(&name, format!("cannot read {name}: {error}")))
+            }
+        }
+    }
+
+    /// Settings from `text`, which messages call `file`, and from the environment.
+    ///
+    /// # Errors
+    /// All errors of the text and of the environment at once.
+    pub fn parse(
+        file: &str,
+        text: &str,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, Diagnostics> {
+        read::config(file, text, env)
+    }
+
+    /// Every key there is, as `section.key`.
+    pub fn keys() -> Vec<String> {
+        read::keys()
+    }
+
+    /// File of the embedded state store.
+    pub fn state_path(&self) -> PathBuf {
+        self.data.dir.join(&self.state.path)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,19 @@
+//! Sources: from the log to the first stage, and back to the committed offset.
+//!
+//! Responsible for: one consumer actor per assigned partition, on top of `broker::group`; the
+//! HTTP ingress that announces uploads on a topic.
+//! Not responsible for: what happens to a record (`processor`, `sink`), nor for the rules of
+//! offsets (`progress::tracker`, `progress::positions`).
+//!
+//! ```text
+//! poll thread ──▶ PartitionBuffer ──▶ PartitionConsumer ──▶ lanes of the first stage
+//!      ▲  ▲                                  │
+//!      │  └── seek, resume ◀─────────────────┤ (at each start, under a new epoch)
+//!      └───── commit ◀── Commits ◀───────────┘ (contiguous offsets only)
+//! ```
+
+pub mod config;
+pub mod partition_consumer;
+pub mod start;
+
+pub use config::Config;

@@ -1,0 +1,358 @@
+//! One assigned partition: from its buffer to the lanes, and from outcomes to commits.
+//!
+//! **Role** hands out the records of one partition and commits what is done, without a gap.
+//! **Owns** the offset tracker of its epoch, the buffer, and the scopes that are still open.
+//! **Receives** [`PartitionMessage`]s; wakes from the buffer and from closed scopes; a tick.
+//! **Sends** batches to the lanes of the first stage; begin and commit orders to the poll thread.
+//! **On failure** its supervisor builds a new one, which begins again under a new epoch at the
+//! committed offset. An abandoned record is such a failure: somebody has to read it again.
+//!
+//! Responsible for: intake within the limits, and moving outcomes into the tracker.
+//! Not responsible for: which offset may be committed (`progress::tracker`), where to begin
+//! (`progress::positions`), or when a dead-letter limit is reached (`progress::dead_letters`).
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use actix::prelude::*;
+use futures_util::stream;
+use tokio::sync::{Notify, oneshot};
+
+use crate::broker::group::{
+    BufferLimits, Drained, PartitionBuffer, PartitionMessage, PollOrders,
+};
+use crate::model::{Epoch, Fields, LogRecord, Metadata, Outcome, Record};
+use crate::model::{SourceBatch, SourceRef, TopicPartition};
+use crate::progress::dead_letters::DeadLetterLimit;
+use crate::progress::obligation::{Owed, Scope, Wake};
+use crate::progress::tracker::OffsetTracker;
+use crate::runtime::clock::SharedClock;
+use crate::runtime::escalation::{Ending, Escalation};
+use crate::runtime::exit::Lifeline;
+use crate::runtime::inbox::Inbox;
+use crate::runtime::lanes::{Input, LaneBatch, Lanes};
+use crate::source::start::{Beginning, StartResolver};
+use crate::telemetry::Instruments;
+
+/// How often outcomes of batches that are not yet whole are looked at.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Limits and times of a source.
+#[derive(Clone, Debug)]
+pub struct SourceSettings {
+    /// Most records of one batch.
+    pub batch_records: usize,
+    /// Most bytes of one batch.
+    pub batch_bytes: usize,
+    /// Most records of one partition without an outcome.
+    pub in_flight_records: usize,
+    /// High marks of a partition's buffer.
+    pub buffer: BufferLimits,
+}
+
+/// What all partition consumers of a source share.
+pub struct SourceContext {
+    /// Limits and times.
+    pub settings: SourceSettings,
+    /// Finds out where a partition begins.
+    pub starts: Arc<StartResolver>,
+    /// Orders to the poll thread.
+    pub orders: Arc<PollOrders>,
+    /// The lanes of the first stage.
+    pub lanes: Arc<Lanes>,
+    /// Which entry of that stage this source's records take.
+    pub entry: u16,
+    /// Time.
+    pub clock: SharedClock,
+    /// Counts what is going on.
+    pub instruments: Arc<Instruments>,
+    /// Where errors go that end the pipeline.
+    pub escalation: Arc<Escalation>,
+    /// The pipeline's limit of dead letters.
+    pub dead_letter_limit: Arc<Mutex<DeadLetterLimit>>,
+    /// Mints epochs; shared by all partitions so that no two are alike.
+    pub epochs: Arc<AtomicU64>,
+}
+
+impl SourceContext {
+    fn mint_epoch(&self) -> Epoch {
+        Epoch(self.epochs.fetch_add(1, Ordering::Relaxed)).next()
+    }
+}
+
+/// Records that were handed out together.
+struct OpenBatch {
+    scope: Arc<Scope>,
+    batch: Arc<SourceBatch>,
+    /// Slots whose outcome is in the tracker already.
+    collected: Vec<bool>,
+    left: usize,
+}
+
+/// What exists once the beginning is known.
+struct Running {
+    buffer: Arc<PartitionBuffer>,
+    tracker: OffsetTracker,
+    open: VecDeque<OpenBatch>,
+    /// Which entry of the first stage the records take.
+    entry: u16,
+}
+
+/// The actor.
+pub struct PartitionConsumer {
+    /// The partition.
+    partition: TopicPartition,
+    /// Shared with the other partitions of the source.
+    context: Arc<SourceContext>,
+    /// Filled by the assignment.
+    messages: Inbox<PartitionMessage>,
+    /// Tells the supervisor how this incarnation ended.
+    lifeline: Lifeline,
+    /// Signalled by the buffer and by closing scopes.
+    activity: Arc<Activity>,
+    /// `None` until the beginning is known.
+    running: Option<Running>,
+    /// A batch is on its way to full lanes: no intake meanwhile.
+    sending: bool,
+    /// Set once nothing more is to be taken.
+    drain: Option<oneshot::Sender<Drained>>,
+}
+
+/// Wakes the actor.
+#[derive(Default)]
+pub struct Activity(Arc<Notify>);
+
+impl Wake for Activity {
+    fn wake(&self) {
+        self.0.notify_one();
+    }
+}
+
+impl PartitionConsumer {
+    /// A consumer that begins when it is started.
+    pub fn new(
+        partition: TopicPartition,
+        context: Arc<SourceContext>,
+        messages: Inbox<PartitionMessage>,
+        lifeline: Lifeline,
+    ) -> Self {
+        Self {
+            partition,
+            context,
+            messages,
+            lifeline,
+            activity: Arc::default(),
+            running: None,
+            sending: false,
+            drain: None,
+        }
+    }
+
+    fn begin(&mut self, beginning: Beginning, ctx: &mut Context<Self>) {
+        let offset = match beginning {
+            Beginning::At(offset) => offset,
+            Beginning::Refused { ending, why } => {
+                self.context.escalation.raise(ending, why);
+                ctx.stop();
+                return;
+            }
+        };
+        let epoch = self.context.mint_epoch();
+        let limits = self.context.settings.buffer;
+        let buffer = Arc::new(PartitionBuffer::new(epoch, limits, self.activity.0.clone()));
+        self.running = Some(Running {
+            buffer: buffer.clone(),
+            tracker: OffsetTracker::new(epoch, offset),
+            open: VecDeque::new(),
+            entry: self.context.entry,
+        });
+        self.context.orders.begin(self.partition.clone(), offset, buffer);
+        self.step(ctx);
+    }
+
+    /// One round: outcomes in, commits out, then as much intake as the limits allow.
+    fn step(&mut self, ctx: &mut Context<Self>) {
+        self.collect(ctx);
+        self.commit();
+        self.finish_drain(ctx);
+        if !self.sending && self.drain.is_none() {
+            self.take_in(ctx);
+        }
+    }
+
+    fn collect(&mut self, ctx: &mut Context<Self>) {
+        let Some(running) = &mut self.running else { return };
+        let mut outcomes = Vec::new();
+        for open in &mut running.open {
+            open.collect(&mut running.tracker, &mut outcomes);
+        }
+        running.open.retain(|open| open.left > 0);
+        if running.tracker.abandoned() {
+            self.context.instruments.abandoned.add(1);
+            self.lifeline.fail(format!(
+                "a record of {} was let go unfinished, reading again from the committed offset",
+                self.partition
+            ));
+            ctx.stop();
+        }
+        self.observe(&outcomes);
+    }
+
+    fn observe(&self, outcomes: &[Outcome]) {
+        if outcomes.is_empty() {
+            return;
+        }
+        outcomes.iter().for_each(|outcome| self.context.instruments.outcome(*outcome));
+        let limit = &self.context.dead_letter_limit;
+        let mut limit = limit.lock().unwrap_or_else(PoisonError::into_inner);
+        for outcome in outcomes {
+            if let Some(exceeded) = limit.observe(*outcome) {
+                self.context.escalation.raise(Ending::Policy, exceeded.to_string());
+            }
+        }
+    }
+
+    fn commit(&mut self) {
+        let Some(running) = &mut self.running else { return };
+        if let Some(offset) = running.tracker.take_committable() {
+            self.context.orders.commit(self.partition.clone(), offset);
+        }
+    }
+
+    fn finish_drain(&mut self, ctx: &mut Context<Self>) {
+        let idle = !self.sending
+            && self.running.as_ref().is_none_or(|running| running.tracker.in_flight() == 0);
+        if idle && let Some(reply) = self.drain.take() {
+            // Whoever asked may have given up waiting.
+            let _ = reply.send(Drained);
+            self.running = None;
+            self.lifeline.finish();
+            ctx.stop();
+        }
+    }
+
+    fn take_in(&mut self, ctx: &mut Context<Self>) {
+        let Some(running) = &mut self.running else { return };
+        let settings = &self.context.settings;
+        let room = settings.in_flight_records.saturating_sub(running.tracker.in_flight());
+        let want = room.min(settings.batch_records);
+        if want == 0 {
+            return;
+        }
+        let records = running.buffer.take(want, settings.batch_bytes);
+        if records.is_empty() {
+            return;
+        }
+        let batch = running.open_batch(&self.partition, records, self.activity.clone());
+        self.send(batch, ctx);
+    }
+
+    fn send(&mut self, batch: LaneBatch, ctx: &mut Context<Self>) {
+        self.sending = true;
+        let parts = self.context.lanes.split(batch);
+        let sent = async move {
+            for (lane, part) in parts {
+                // Closed means that the pipeline is stopping: the part is abandoned with it.
+                if lane.send(part).await.is_err() {
+                    return;
+                }
+            }
+        };
+        ctx.spawn(sent.into_actor(self).map(|(), actor, ctx| {
+            actor.sending = false;
+            actor.step(ctx);
+        }));
+    }
+}
+
+impl Running {
+    /// Opens a scope over the records and makes them ready for the first stage.
+    fn open_batch(
+        &mut self,
+        partition: &TopicPartition,
+        records: Vec<LogRecord>,
+        wake: Arc<Activity>,
+    ) -> LaneBatch {
+        self.tracker.track(records.iter().map(|record| record.offset));
+        let count = records.len();
+        let batch = Arc::new(SourceBatch {
+            origin: partition.clone(),
+            epoch: self.buffer.epoch(),
+            records,
+        });
+        let (scope, duties) = Scope::open_waking(count as u32, wake);
+        let meta = Arc::new(Metadata::default());
+        let owed = duties.into_iter().enumerate().map(|(index, duty)| {
+            let source = SourceRef::new(batch.clone(), index as u32);
+            let value = source.record().value.clone().unwrap_or_default();
+            let record = Record::from_source(source, meta.clone(), Fields::Raw(value));
+            Owed::new(Input { entry: self.entry, record }, duty)
+        });
+        let owed = owed.collect();
+        self.open.push_back(OpenBatch { scope, batch, collected: vec![false; count], left: count });
+        owed
+    }
+}
+
+impl OpenBatch {
+    fn collect(&mut self, tracker: &mut OffsetTracker, outcomes: &mut Vec<Outcome>) {
+        for (slot, record) in self.batch.records.iter().enumerate() {
+            if self.collected[slot] {
+                continue;
+            }
+            let Some(outcome) = self.scope.outcome(slot as u32) else { continue };
+            self.collected[slot] = true;
+            self.left -= 1;
+            tracker.settle(self.batch.epoch, record.offset, outcome);
+            outcomes.push(outcome);
+        }
+    }
+}
+
+impl Actor for PartitionConsumer {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let messages = self.messages.clone();
+        ctx.wait(async move { messages.open().await }.into_actor(self).map(|open, _, ctx| {
+            ctx.add_stream(open);
+        }));
+        let notify = self.activity.0.clone();
+        ctx.add_stream(stream::unfold(notify, |notify| async move {
+            notify.notified().await;
+            Some((Woken, notify))
+        }));
+        ctx.run_interval(TICK, |actor, ctx| actor.step(ctx));
+        let resolved = self.context.starts.clone().resolve(self.partition.clone());
+        ctx.spawn(resolved.into_actor(self).map(|beginning, actor, ctx| {
+            actor.begin(beginning, ctx);
+        }));
+    }
+}
+
+/// Something happened in the buffer or to a scope.
+struct Woken;
+
+impl StreamHandler<Woken> for PartitionConsumer {
+    fn handle(&mut self, _: Woken, ctx: &mut Self::Context) {
+        self.step(ctx);
+    }
+}
+
+impl StreamHandler<PartitionMessage> for PartitionConsumer {
+    fn handle(&mut self, message: PartitionMessage, ctx: &mut Self::Context) {
+        match message {
+            PartitionMessage::Drain { reply } => {
+                self.drain = Some(reply);
+                self.step(ctx);
+            }
+        }
+    }
+
+    fn finished(&mut self, _ctx: &mut Self::Context) {
+        // The assignment let go of the inbox: there is nobody left to drain for, but records in
+        // flight still have to be settled, so the actor stays until it is stopped.
+    }
+}
