@@ -1,5 +1,13 @@
 //! Tidemill.
-pub mod model;
-pub mod progress;
-pub mod telemetry;
+pub mod broker;
+pub mod columnar;
 pub mod expr;
+pub mod model;
+pub mod net;
+pub mod processor;
+pub mod progress;
+pub mod runtime;
+pub mod sink;
+pub mod source;
+pub mod spool;
+pub mod telemetry;

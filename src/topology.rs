@@ -41,7 +41,7 @@ use crate::config::document::{self, Context};
 use crate::model::{NodeName, PipelineName, Topic};
 use crate::source::config::Ingress;
 
-pub use broker::Broker;
+pub use broker::BrokerSection;
 pub use graph::{Graph, Input, Node, NodeKind};
 pub use ports::ports;
 pub use stage::{Entry, Feed, Outlet, Route, Stage, Target, stages};
@@ -52,7 +52,7 @@ pub struct Topology {
     /// Its name; prefixes the internal topics.
     pub name: PipelineName,
     /// Which log it runs on.
-    pub broker: Broker,
+    pub broker: BrokerSection,
     /// Stage 2.
     pub progress: Progress,
     /// Endpoints that take uploads.

@@ -16,11 +16,13 @@
 //! | `assignment` | which records of an assignment may be delivered; pure |
 //! | `rebalance` | callbacks of the consumer |
 //! | `arena` | records copied out of librdkafka |
+//! | `commit` | commits with a deadline |
 //! | `consumer`, `positions`, `producer`, `admin` | the traits |
 
 mod admin;
 mod arena;
 mod assignment;
+mod commit;
 mod consumer;
 mod fault;
 mod list;

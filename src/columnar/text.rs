@@ -82,6 +82,8 @@ fn end_of(bytes: &[u8]) -> i32 {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::Array;
+
     use super::*;
 
     fn column(fields: &[&[u8]]) -> (Vec<String>, u64) {

@@ -20,9 +20,10 @@ use crate::expr::fields;
 use crate::model::{NodeName, Record};
 use crate::processor::edge::Target;
 use crate::progress::obligation::{Obligation, Owed};
-use crate::progress::retry::{RetryDecision, RetryPolicy};
+use crate::progress::retry::{Attempts, RetryDecision, RetryPolicy};
 use crate::runtime::exit::Lifeline;
 use crate::runtime::inbox::{Address, Inbox};
+use crate::runtime::jitter::jitter;
 use crate::runtime::lanes::{Input, LaneBatch};
 use crate::runtime::node::{Call, Failed};
 use crate::telemetry::Instruments;
@@ -50,26 +51,22 @@ pub struct CallerContext {
 
 impl CallerContext {
     async fn run(self: Arc<Self>, record: Record, duty: Obligation) {
-        let mut attempt = 0;
+        let mut attempts = Attempts::default();
         let mut waiting = None;
         loop {
-            attempt += 1;
             let failure = match self.call.call(record.clone()).await {
                 Ok(result) => return self.hand_on(result, duty).await,
                 Err(failure) => failure,
             };
-            match self.retry.decide(&failure, attempt, jitter(&record, attempt)) {
+            match attempts.failed(&self.retry, &failure, jitter()) {
                 RetryDecision::RetryAfter(delay) => tokio::time::sleep(delay).await,
                 RetryDecision::Unavailable { retry_after } => {
-                    // Does not use up an attempt: the record is not to blame.
-                    attempt -= 1;
                     waiting.get_or_insert_with(|| Waiting::start(&self, &failure));
                     tokio::time::sleep(retry_after).await;
                 }
                 RetryDecision::DeadLetter => {
                     let Record { source, meta, .. } = record;
-                    let node = self.node.clone();
-                    let attempts = attempt;
+                    let (node, attempts) = (self.node.clone(), attempts.own());
                     let failed = Failed { source, meta, node, failure, attempts, duty };
                     // Closed means that the pipeline is stopping: the record is abandoned.
                     let _ = self.failures.send(failed).await;
@@ -107,15 +104,6 @@ impl Drop for Waiting {
     }
 }
 
-/// Spreads retries over 0..1 by what is being retried: no two records wait the same, and a run
-/// can be repeated.
-fn jitter(record: &Record, attempt: u32) -> f64 {
-    let mix = (record.source.offset().0 as u64)
-        .wrapping_add(u64::from(attempt).wrapping_mul(0x9e37_79b9_7f4a_7c15))
-        .wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    (mix >> 11) as f64 / (1u64 << 53) as f64
-}
-
 /// The actor.
 pub struct Caller {
     /// The same for every incarnation.
@@ -140,10 +128,7 @@ impl Actor for Caller {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let batches = self.batches.clone();
-        ctx.wait(async move { batches.open().await }.into_actor(self).map(|open, _, ctx| {
-            ctx.add_stream(open);
-        }));
+        self.batches.attach::<Self>(ctx);
     }
 }
 

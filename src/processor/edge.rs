@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::expr::fields;
 use crate::model::{Failure, Record};
 use crate::progress::obligation::Owed;
+use crate::runtime::handover::Handover;
 use crate::runtime::inbox::Address;
 use crate::runtime::lanes::{Input, LaneBatch, Lanes};
 use crate::runtime::node::{Duties, ScopeId, Stopped, Writer};
@@ -67,15 +68,14 @@ pub struct EdgeWriter {
     entry: u16,
     /// Made from the current input record.
     accepted: Vec<(Record, ScopeId)>,
-    /// Committed, not yet flushed.
-    committed: LaneBatch,
+    committed: Handover<Owed<Input>>,
 }
 
 impl EdgeWriter {
-    /// An edge to `target`.
-    pub fn new(target: Target) -> Self {
+    /// An edge to `target`; `committed` is the lane's.
+    pub fn new(target: Target, committed: Handover<Owed<Input>>) -> Self {
         let entry = target.entry();
-        Self { target, entry, accepted: Vec::new(), committed: Vec::new() }
+        Self { target, entry, accepted: Vec::new(), committed }
     }
 }
 
@@ -100,9 +100,10 @@ impl Writer for EdgeWriter {
     }
 
     fn flush(&mut self) -> Result<(), Stopped> {
-        if self.committed.is_empty() {
+        let batch = self.committed.take();
+        if batch.is_empty() {
             return Ok(());
         }
-        self.target.blocking_send(std::mem::take(&mut self.committed))
+        self.target.blocking_send(batch)
     }
 }

@@ -140,7 +140,7 @@ impl Fetcher {
             }
         }
         drop(pieces);
-        Ok(writing.await.map_err(|error| interrupted(&error))??)
+        writing.await.map_err(|error| interrupted(&error))?.map_err(Failure::from)
     }
 }
 

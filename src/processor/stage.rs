@@ -12,9 +12,8 @@
 pub mod worker;
 
 use crate::model::event::MemberFacts;
-use crate::model::{Failure, NodeName, Record};
+use crate::model::{Failure, NodeName, Outcome, Record};
 use crate::progress::obligation::{Obligation, OnClose};
-use crate::model::Outcome;
 use crate::runtime::node::{
     Boundary, Crossing, Duties, Emit, Port, ScopeId, Stopped, Transform, Writer,
 };
@@ -136,6 +135,12 @@ impl Chain {
         // What came of the record is in the parts now. This one adds nothing to them: *filtered*
         // is the best outcome, and the one of a record that led to nothing.
         duties.into_innermost_first().for_each(|duty| duty.settle(Outcome::Filtered));
+    }
+
+    /// Forgets everything that the record led to: somebody else has settled it.
+    pub fn discard(&mut self, finished: Finished) {
+        drop(finished);
+        self.abort();
     }
 
     /// Hands over what was committed since the last flush.

@@ -222,8 +222,8 @@ mod tests {
             earlier in any::<u32>(),
             jitter in prop::num::f64::ANY,
         ) {
-            let backoff =
-                Backoff { first: Duration::from_nanos(first), max: Duration::from_nanos(max), factor };
+            let (first, max) = (Duration::from_nanos(first), Duration::from_nanos(max));
+            let backoff = Backoff { first, max, factor };
             prop_assert!(backoff.delay(earlier, jitter) <= backoff.max);
         }
     }

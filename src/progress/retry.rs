@@ -11,9 +11,8 @@
 
 use std::time::Duration;
 
+use super::restart::Backoff;
 use crate::model::Failure;
-
-pub use super::restart::Backoff;
 
 /// The longest wait that the other side can impose by asking for it: `Retry-After` is input like
 /// any other.

@@ -4,12 +4,14 @@
 //! their order (I8) and records without a key share the work.
 //! Not responsible for: the threads behind the lanes (`runtime::pool`).
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::model::{Body, Record};
-use crate::progress::obligation::Owed;
+use crate::model::{Body, Metadata, Record, SourceRef};
+use crate::progress::obligation::{Obligation, Owed};
 use crate::runtime::inbox::Address;
+use crate::runtime::pool::Claimable;
 
 /// A record on its way into a stage.
 #[derive(Clone, Debug)]
@@ -20,6 +22,30 @@ pub struct Input {
     pub record: Record,
 }
 
+/// The right to settle a record, and what a dead letter would need of it.
+#[derive(Debug)]
+pub struct Claim {
+    /// The record of the source.
+    pub source: SourceRef,
+    /// What it is part of.
+    pub meta: Arc<Metadata>,
+    /// Its duty.
+    pub duty: Obligation,
+}
+
+impl Claimable for Owed<Input> {
+    type Claim = Claim;
+
+    fn claim(&mut self) -> Claim {
+        let record = &self.value.record;
+        Claim {
+            source: record.source.clone(),
+            meta: record.meta.clone(),
+            duty: std::mem::replace(&mut self.duty, Obligation::detached()),
+        }
+    }
+}
+
 /// Records on their way to one lane.
 pub type LaneBatch = Vec<Owed<Input>>;
 
@@ -27,12 +53,14 @@ pub type LaneBatch = Vec<Owed<Input>>;
 pub struct Lanes {
     lanes: Vec<Address<LaneBatch>>,
     next: AtomicUsize,
+    /// Keyed per process: nobody outside can aim all keys at one lane.
+    hasher: RandomState,
 }
 
 impl Lanes {
     /// Spreads over these addresses, one per lane.
     pub fn new(lanes: Vec<Address<LaneBatch>>) -> Self {
-        Self { lanes, next: AtomicUsize::new(0) }
+        Self { lanes, next: AtomicUsize::new(0), hasher: RandomState::new() }
     }
 
     /// Splits a batch by lane, keeping the order within each. A batch without keys stays whole
@@ -61,8 +89,6 @@ impl Lanes {
     }
 
     fn lane_of(&self, key: &[u8]) -> usize {
-        let mut hasher = DefaultHasher::new();
-        key.hash(&mut hasher);
-        (hasher.finish() % self.lanes.len() as u64) as usize
+        (self.hasher.hash_one(key) % self.lanes.len() as u64) as usize
     }
 }

@@ -79,6 +79,22 @@ impl Shutdown {
         *self.0.0.borrow()
     }
 
+    /// Obeys SIGTERM and SIGINT from now on, as [`Signals::obey`] does, in a task on the current
+    /// arbiter. Where the operating system refuses, that is logged, and signals keep their default.
+    ///
+    /// # Panics
+    /// Outside an arbiter.
+    pub fn on_signals(&self) {
+        match Signals::listen() {
+            Ok(signals) => {
+                actix::spawn(signals.obey(self.clone()));
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot listen to signals, they end the process undrained");
+            }
+        }
+    }
+
     /// A listener.
     pub fn token(&self) -> ShutdownToken {
         ShutdownToken(self.0.0.subscribe())
@@ -141,16 +157,19 @@ impl Signals {
     }
 
     /// Obeys: the first signal drains, the second stops. Returns when everything has to stop, be
-    /// it for another reason.
+    /// it for another reason. Does not count as a handle of `shutdown`.
     pub async fn obey(mut self, shutdown: Shutdown) {
         let token = shutdown.token();
+        let issuer = Arc::downgrade(&shutdown.0);
+        drop(shutdown);
         loop {
             let received = tokio::select! {
                 () = token.stopping() => return,
                 Some(()) = self.terminate.recv() => "SIGTERM",
                 Some(()) = self.interrupt.recv() => "SIGINT",
             };
-            let level = shutdown.escalate();
+            let Some(issuer) = issuer.upgrade() else { return };
+            let level = Shutdown(issuer).escalate();
             tracing::info!(signal = received, ?level, "shutdown requested");
         }
     }

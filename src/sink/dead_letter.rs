@@ -176,10 +176,7 @@ impl Actor for DeadLetters {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let failures = self.failures.clone();
-        ctx.wait(async move { failures.open().await }.into_actor(self).map(|open, _, ctx| {
-            ctx.add_stream(open);
-        }));
+        self.failures.attach::<Self>(ctx);
     }
 }
 

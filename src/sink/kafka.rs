@@ -24,6 +24,7 @@ use crate::model::{Record, SourceRef, Topic};
 use crate::progress::obligation::{Obligation, Owed};
 use crate::runtime::escalation::{Ending, Escalation};
 use crate::runtime::exit::Lifeline;
+use crate::runtime::handover::Handover;
 use crate::runtime::inbox::{Address, Inbox};
 use crate::runtime::node::{Duties, Failed, ScopeId, Stopped, Writer};
 use crate::sink::config::KafkaSink as KafkaSinkConfig;
@@ -51,15 +52,16 @@ pub struct KafkaWriter {
     evaluator: Evaluator,
     sink: Address<EncodedBatch>,
     accepted: Vec<(Encoded, ScopeId)>,
-    committed: EncodedBatch,
+    committed: Handover<Owed<Encoded>>,
 }
 
 impl KafkaWriter {
-    /// A writer that hands over to the actor behind `sink`.
+    /// A writer that hands over to the actor behind `sink`; `committed` is the lane's.
     pub fn new(
         config: &KafkaSinkConfig,
         pipeline: PipelineName,
         sink: Address<EncodedBatch>,
+        committed: Handover<Owed<Encoded>>,
     ) -> Self {
         Self {
             topic: config.topic.clone(),
@@ -68,7 +70,7 @@ impl KafkaWriter {
             evaluator: Evaluator::new(pipeline),
             sink,
             accepted: Vec::new(),
-            committed: Vec::new(),
+            committed,
         }
     }
 
@@ -130,10 +132,11 @@ impl Writer for KafkaWriter {
     }
 
     fn flush(&mut self) -> Result<(), Stopped> {
-        if self.committed.is_empty() {
+        let batch = self.committed.take();
+        if batch.is_empty() {
             return Ok(());
         }
-        self.sink.blocking_send(std::mem::take(&mut self.committed)).map_err(|_| Stopped)
+        self.sink.blocking_send(batch).map_err(|_| Stopped)
     }
 }
 
@@ -266,10 +269,7 @@ impl Actor for KafkaSink {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let batches = self.batches.clone();
-        ctx.wait(async move { batches.open().await }.into_actor(self).map(|open, _, ctx| {
-            ctx.add_stream(open);
-        }));
+        self.batches.attach::<Self>(ctx);
         let context = self.context.clone();
         let forwarding = async move {
             loop {

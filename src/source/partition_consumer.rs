@@ -315,10 +315,7 @@ impl Actor for PartitionConsumer {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let messages = self.messages.clone();
-        ctx.wait(async move { messages.open().await }.into_actor(self).map(|open, _, ctx| {
-            ctx.add_stream(open);
-        }));
+        self.messages.attach::<Self>(ctx);
         let notify = self.activity.0.clone();
         ctx.add_stream(stream::unfold(notify, |notify| async move {
             notify.notified().await;

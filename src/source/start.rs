@@ -10,8 +10,9 @@ use std::time::Duration;
 use crate::broker::{Admin, BrokerError, Positions, Start};
 use crate::model::{Offset, Partition, TopicPartition};
 use crate::progress::positions::{Begin, Known, begin};
-use crate::progress::retry::Backoff;
+use crate::progress::restart::Backoff;
 use crate::runtime::escalation::Ending;
+use crate::runtime::jitter::jitter;
 
 /// Where a partition begins, or why it cannot.
 #[derive(Debug, PartialEq, Eq)]
@@ -84,7 +85,7 @@ impl StartResolver {
     }
 
     fn delay(&self, attempt: u32) -> Duration {
-        self.retry.delay(attempt, 0.5)
+        self.retry.delay(attempt, jitter())
     }
 
     fn look_up(&self, partition: &TopicPartition) -> Result<Beginning, BrokerError> {

@@ -49,7 +49,7 @@ pub(super) fn named_keys(
     read.into_iter().collect()
 }
 
-/// The template in a string. Variables work in it, but their values cannot hold placeholders.
+/// The template in a string. Variables work in it: `${name}` is put in first, `{…}` comes after.
 pub(super) fn template(value: &Value<'_>) -> Option<Template> {
     let (raw, text) = (value.raw()?, value.text()?);
     match Template::parse(&text) {

@@ -114,7 +114,7 @@ fn default_of(value: &Value<'_>, kind: Kind) -> Option<String> {
 }
 
 fn called(kind: Kind) -> String {
-    let name = KINDS.iter().find(|(_, known)| *known == kind).map_or("text", |(name, _)| name);
+    let name = KINDS.iter().find(|(_, known)| *known == kind).map_or("text", |(name, _)| *name);
     format!("{} {name}", if kind == Kind::Int { "an" } else { "a" })
 }
 

@@ -139,8 +139,10 @@ fn insert(
     declared: &str,
 ) -> rusqlite::Result<i64> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    transaction
-        .execute("INSERT INTO topics (name, settings) VALUES (?1, ?2)", (name.as_str(), declared))?;
+    transaction.execute(
+        "INSERT INTO topics (name, settings) VALUES (?1, ?2)",
+        (name.as_str(), declared),
+    )?;
     let id = transaction.last_insert_rowid();
     {
         let mut statement = transaction.prepare_cached(

@@ -14,10 +14,10 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use crate::broker::embedded::Running;
+use crate::broker::embedded::database;
 use crate::broker::embedded::group::{MemberId, Step};
 use crate::broker::embedded::positions::{self, EmbeddedPositions};
 use crate::broker::embedded::state::{State, locked};
-use crate::broker::embedded::database;
 use crate::broker::{BrokerError, Consumer, ConsumerConfig, Polled, Positions, Rebalance};
 use crate::model::{LogRecord, Offset, TopicPartition};
 

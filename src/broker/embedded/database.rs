@@ -122,9 +122,7 @@ fn bring_up(connection: &Connection) -> Result<(), BrokerError> {
         .map_err(|error| failed("read the version of its schema", &error))?;
     match found {
         SCHEMA_VERSION => Ok(()),
-        0 => connection
-            .execute_batch(SCHEMA)
-            .map_err(|error| failed("create its tables", &error)),
+        0 => connection.execute_batch(SCHEMA).map_err(|error| failed("create its tables", &error)),
         other => Err(BrokerError::Fatal(format!(
             "the embedded log has schema version {other}, this program knows {SCHEMA_VERSION}: \
              use the program that wrote it, or another folder"

@@ -28,10 +28,7 @@ impl EmbeddedPositions {
 }
 
 impl Positions for EmbeddedPositions {
-    fn committed(
-        &self,
-        partitions: &[TopicPartition],
-    ) -> Result<Vec<Option<Offset>>, BrokerError> {
+    fn committed(&self, partitions: &[TopicPartition]) -> Result<Vec<Option<Offset>>, BrokerError> {
         let shared = &self.log.shared;
         // A commit that was sent before has to be seen, as it would be on one connection to Kafka.
         shared.queue.settle_commits();
@@ -53,11 +50,7 @@ impl Positions for EmbeddedPositions {
         Ok((head.start, head.end))
     }
 
-    fn offset_at(
-        &self,
-        partition: &TopicPartition,
-        timestamp: i64,
-    ) -> Result<Offset, BrokerError> {
+    fn offset_at(&self, partition: &TopicPartition, timestamp: i64) -> Result<Offset, BrokerError> {
         let (topic, head) = self.log.shared.locate(partition)?;
         let place = (topic, partition.partition.0);
         let connection = locked(&self.log.shared.looking_up);

@@ -100,13 +100,13 @@ impl State {
     ) -> Result<MemberId, BrokerError> {
         let counts = &self.topics;
         let group = self.groups.entry(Arc::clone(name)).or_default();
-        group
-            .join(topics.to_vec(), assignor, &|topic| partitions_of(counts, topic))
-            .ok_or_else(|| {
+        group.join(topics.to_vec(), assignor, &|topic| partitions_of(counts, topic)).ok_or_else(
+            || {
                 BrokerError::Fatal(format!(
                     "group {name} spreads its partitions in another way than {assignor:?}"
                 ))
-            })
+            },
+        )
     }
 
     /// Removes a member from its group.

@@ -71,12 +71,9 @@ struct Writer {
 pub(super) fn start(shared: Arc<Shared>) -> Result<JoinHandle<()>, BrokerError> {
     let retention = retention::Schedule::starting(shared.now());
     let writer = Writer { shared, sticky: HashMap::new(), retention };
-    std::thread::Builder::new()
-        .name("embedded-log".to_owned())
-        .spawn(move || writer.run())
-        .map_err(|error| {
-            BrokerError::Fatal(format!("the embedded log could not start its thread: {error}"))
-        })
+    std::thread::Builder::new().name("embedded-log".to_owned()).spawn(move || writer.run()).map_err(
+        |error| BrokerError::Fatal(format!("the embedded log could not start its thread: {error}")),
+    )
 }
 
 impl Writer {
@@ -294,11 +291,7 @@ fn store(
     transaction.commit()
 }
 
-fn append(
-    transaction: &Transaction<'_>,
-    records: &[Queued],
-    plan: &Plan,
-) -> rusqlite::Result<()> {
+fn append(transaction: &Transaction<'_>, records: &[Queued], plan: &Plan) -> rusqlite::Result<()> {
     let mut insert = transaction.prepare_cached(
         "INSERT INTO records \
          (topic_id, part, position, stamped, record_key, record_value, headers) \

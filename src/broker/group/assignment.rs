@@ -112,13 +112,13 @@ impl Assignment {
             if let Some(old) = self.members.remove(&partition) {
                 old.child.stop();
             }
-            let member = self.start(partition.clone());
+            let member = self.enlist(partition.clone());
             self.members.insert(partition, member);
         }
         self.context.instruments.assigned.set(self.members.len() as u64);
     }
 
-    fn start(&self, partition: TopicPartition) -> Member {
+    fn enlist(&self, partition: TopicPartition) -> Member {
         let (messages, inbox) = inbox(format!("partition-{partition}"), 4);
         let child = (self.context.actors)(partition, inbox);
         self.watch(child.clone());
@@ -222,10 +222,7 @@ impl Actor for Assignment {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let events = self.events.clone();
-        ctx.wait(async move { events.open().await }.into_actor(self).map(|open, _, ctx| {
-            ctx.add_stream(open);
-        }));
+        self.events.attach::<Self>(ctx);
     }
 
     fn stopped(&mut self, _ctx: &mut Self::Context) {

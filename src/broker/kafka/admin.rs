@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
@@ -43,8 +43,9 @@ struct Seen {
     ready: bool,
 }
 
-/// See the module.
+/// Administration of one cluster.
 pub(super) struct KafkaAdmin {
+    /// With a thread of its own that receives the answers.
     client: AdminClient<DefaultClientContext>,
 }
 
@@ -137,19 +138,17 @@ impl KafkaAdmin {
         offset: Offset,
         error: &KafkaError,
     ) -> BrokerError {
-        let is_out_of_range =
-            error.rdkafka_error_code() == Some(RDKafkaErrorCode::OffsetOutOfRange);
-        let bounds = self.client.inner().fetch_watermarks(
-            partition.topic.as_str(),
-            partition.partition.0,
-            TIMEOUT,
-        );
-        match bounds {
-            Ok((earliest, latest)) if is_out_of_range => {
+        let failed = fault::on_topic(&partition.topic, "deletion of records", error);
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::OffsetOutOfRange) {
+            return failed;
+        }
+        let (topic, number) = (partition.topic.as_str(), partition.partition.0);
+        match self.client.inner().fetch_watermarks(topic, number, TIMEOUT) {
+            Ok((earliest, latest)) => {
                 let (earliest, latest) = (Offset(earliest), Offset(latest));
                 BrokerError::OutOfRange { partition, offset, earliest, latest }
             }
-            _ => fault::on_topic(&partition.topic, "deletion of records", error),
+            Err(_) => failed,
         }
     }
 }
@@ -176,15 +175,15 @@ impl Admin for KafkaAdmin {
 
     fn describe(&self, topics: Option<&[Topic]>) -> Result<Vec<TopicInfo>, BrokerError> {
         let seen = self.seen()?;
-        let info = |name: &str, seen: &Seen| TopicInfo {
-            name: Topic::from(name),
-            partitions: seen.partitions,
-        };
         let Some(topics) = topics else {
-            return Ok(seen.iter().map(|(name, seen)| info(name, seen)).collect());
+            let all = seen.into_iter().map(|(name, seen)| TopicInfo {
+                name: Topic::from(name),
+                partitions: seen.partitions,
+            });
+            return Ok(all.collect());
         };
         let named = |topic: &Topic| match seen.get(topic.as_str()) {
-            Some(seen) => Ok(info(topic.as_str(), seen)),
+            Some(seen) => Ok(TopicInfo { name: topic.clone(), partitions: seen.partitions }),
             None => Err(BrokerError::UnknownTopic(topic.clone())),
         };
         topics.iter().map(named).collect()
@@ -255,7 +254,7 @@ impl Wake for Unpark {
 /// and none may be in the way.
 fn wait_for<F: Future>(answer: F) -> F::Output {
     let mut answer = pin!(answer);
-    let waker = Arc::new(Unpark(thread::current())).into();
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut context = Context::from_waker(&waker);
     loop {
         match answer.as_mut().poll(&mut context) {

@@ -136,9 +136,9 @@ mod tests {
             for (record, (key, value, headers)) in copied.iter().zip(&given) {
                 prop_assert_eq!(record.key.as_deref(), key.as_deref());
                 prop_assert_eq!(record.value.as_deref(), value.as_deref());
-                let values: Vec<&[u8]> = record.headers.iter().map(|(_, value)| &value[..]).collect();
-                let expected: Vec<&[u8]> = headers.iter().map(Vec::as_slice).collect();
-                prop_assert_eq!(values, expected);
+                let found: Vec<&[u8]> =
+                    record.headers.iter().map(|(_, value)| &value[..]).collect();
+                prop_assert_eq!(found, headers.iter().map(Vec::as_slice).collect::<Vec<_>>());
             }
         }
     }

@@ -39,13 +39,20 @@ impl Assignment {
         self.last = 0;
     }
 
-    /// Withholds these partitions again.
-    pub(super) fn withhold(&mut self, partitions: &[(TopicPartition, Offset)]) {
-        for slot in &mut self.slots {
-            if partitions.iter().any(|(partition, _)| *partition == slot.partition) {
-                slot.position = None;
+    /// Withholds these partitions until their position is set again. Returns one that is not
+    /// assigned, if there is any.
+    pub(super) fn withhold(
+        &mut self,
+        partitions: &[(TopicPartition, Offset)],
+    ) -> Option<TopicPartition> {
+        let mut missing = None;
+        for (partition, _) in partitions {
+            match self.slots.iter_mut().find(|slot| slot.partition == *partition) {
+                Some(slot) => slot.position = None,
+                None => missing = Some(partition.clone()),
             }
         }
+        missing
     }
 
     /// Sets the next offset to deliver, if the partition is assigned.
@@ -127,10 +134,19 @@ mod tests {
     fn a_position_may_be_set_back() {
         let mut assignment = assigned(&[0]);
         assignment.position(&partition(0), Offset(9));
-        assignment.withhold(&[(partition(0), Offset(2))]);
+        assert_eq!(assignment.withhold(&[(partition(0), Offset(2))]), None);
         assert_eq!(assignment.admit("orders", 0, Offset(9)), None);
         assignment.position(&partition(0), Offset(2));
         assert_eq!(assignment.admit("orders", 0, Offset(2)), Some(partition(0)));
+    }
+
+    #[test]
+    fn a_position_can_only_be_set_on_what_is_assigned() {
+        let mut assignment = assigned(&[0]);
+        let positions = [(partition(0), Offset(0)), (partition(1), Offset(0))];
+        assert_eq!(assignment.withhold(&positions), Some(partition(1)));
+        assignment.position(&partition(1), Offset(0));
+        assert_eq!(assignment.admit("orders", 1, Offset(0)), None);
     }
 
     #[test]

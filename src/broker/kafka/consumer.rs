@@ -25,7 +25,7 @@ use super::{KafkaConfig, fault, list, settings};
 const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A partition that was just assigned may not have been started yet: seek again, so many times,
-const SEEK_ATTEMPTS: u32 = 25;
+const SEEK_ATTEMPTS: u32 = 10;
 /// and so far apart.
 const SEEK_PAUSE: Duration = Duration::from_millis(20);
 
@@ -37,8 +37,9 @@ const LEAVE_WAIT: Duration = Duration::from_millis(100);
 /// and how many of them may bring nothing.
 const LEAVE_POLLS: u32 = 100;
 
-/// See the module.
+/// A consumer, from its creation until it leaves the group.
 pub(super) struct KafkaConsumer {
+    /// Shared with look-ups and commits under way, never for longer than those take.
     client: Arc<BaseConsumer<Context>>,
     topics: Vec<Topic>,
     /// The group was joined.
@@ -52,9 +53,14 @@ impl KafkaConsumer {
         wanted: &ConsumerConfig,
         rebalance: Box<dyn Rebalance>,
     ) -> Result<Self, BrokerError> {
-        for topic in &wanted.topics {
-            list::check_topic(topic)?;
+        if wanted.group.is_empty() || wanted.topics.is_empty() {
+            return Err(BrokerError::Fatal(format!(
+                "a consumer needs a group and topics, found group {:?} and {} topics",
+                wanted.group,
+                wanted.topics.len()
+            )));
         }
+        wanted.topics.iter().try_for_each(list::check_topic)?;
         let context = Context::new(&wanted.group, rebalance);
         let client: BaseConsumer<Context> = settings::consumer(config, wanted)
             .create_with_context(context)
@@ -103,6 +109,8 @@ impl KafkaConsumer {
             let Ok((earliest, latest)) = bounds else { break };
             if !(earliest..=latest).contains(&offset.0) {
                 let (earliest, latest) = (Offset(earliest), Offset(latest));
+                // Told once: the next error is about another partition.
+                context.assignment().withhold(&[(partition.clone(), offset)]);
                 return BrokerError::OutOfRange { partition, offset, earliest, latest };
             }
         }
@@ -185,7 +193,12 @@ impl Consumer for KafkaConsumer {
         if positions.is_empty() {
             return Ok(());
         }
-        self.client.context().assignment().withhold(positions);
+        let missing = self.client.context().assignment().withhold(positions);
+        if let Some(partition) = missing {
+            return Err(BrokerError::Fatal(format!(
+                "cannot seek {partition}: it is not assigned to this consumer"
+            )));
+        }
         let mut left = self.seek_once(positions)?;
         for _ in 1..SEEK_ATTEMPTS {
             if left.is_empty() {
@@ -219,12 +232,13 @@ impl Consumer for KafkaConsumer {
 }
 
 impl Drop for KafkaConsumer {
-    /// Gives the assignment back while the callbacks still have a consumer to commit with.
+    /// Leaves the group at once, even if a look-up still keeps the client alive.
     fn drop(&mut self) {
         if !self.subscribed {
             return;
         }
         let context = self.client.context();
+        context.leave();
         self.client.unsubscribe();
         let mut idle = 0;
         while !context.assignment().is_empty() && idle < LEAVE_POLLS {

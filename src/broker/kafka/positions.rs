@@ -8,19 +8,19 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rdkafka::Offset as KafkaOffset;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 
 use crate::broker::{BrokerError, Positions};
 use crate::model::{Offset, TopicPartition};
 
 use super::rebalance::Context;
-use super::{fault, list};
+use super::{commit, fault, list};
 
 /// How long a look-up may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// See the module.
+/// Look-ups through a consumer that somebody else polls.
 pub(super) struct KafkaPositions {
     group: String,
     /// The consumer; whoever polls it owns it.
@@ -38,10 +38,6 @@ impl KafkaPositions {
             BrokerError::Unavailable(format!("the consumer of group {} is closed", self.group))
         })
     }
-
-    fn failed(&self, tried: &str, error: &KafkaError) -> BrokerError {
-        fault::general(&format!("{tried} of group {}", self.group), error)
-    }
 }
 
 impl Positions for KafkaPositions {
@@ -52,8 +48,10 @@ impl Positions for KafkaPositions {
         let answer = self
             .client()?
             .committed_offsets(list::of_partitions(partitions)?, TIMEOUT)
-            .map_err(|error| self.failed("committed offsets", &error))?;
-        let offset_of = |partition: &TopicPartition| {
+            .map_err(|error| {
+                fault::general(&format!("committed offsets of group {}", self.group), &error)
+            })?;
+        let offset_of = |partition: &TopicPartition| -> Result<Option<Offset>, BrokerError> {
             let topic = &partition.topic;
             let Some(entry) = answer.find_partition(topic.as_str(), partition.partition.0) else {
                 return Ok(None);
@@ -97,8 +95,6 @@ impl Positions for KafkaPositions {
         if offsets.is_empty() {
             return Ok(());
         }
-        self.client()?
-            .commit(&list::of_offsets(offsets)?, CommitMode::Sync)
-            .map_err(|error| self.failed("committing offsets", &error))
+        commit::within(TIMEOUT, self.client()?, list::of_offsets(offsets)?)
     }
 }

@@ -33,7 +33,7 @@ const POLL: Duration = Duration::from_millis(50);
 /// the queue counts as full.
 const MAX_REFUSED: usize = 1024;
 
-/// What is called when a record has been delivered, or not.
+/// What a delivery is called with.
 type Outcome = Result<(TopicPartition, Offset), BrokerError>;
 
 /// What travels through librdkafka with a record.
@@ -123,9 +123,11 @@ impl ProducerContext for Context {
     }
 }
 
-/// See the module.
+/// The producer, as those who send see it.
 pub(super) struct KafkaProducer {
+    /// Polled by the producer's thread.
     client: Arc<BaseProducer<Context>>,
+    /// The same that the thread has.
     shared: Arc<Shared>,
 }
 
@@ -153,20 +155,14 @@ impl KafkaProducer {
     }
 
     /// Leaves the delivery of a record that cannot be sent to the producer's thread, since the
-    /// caller may hold what the delivery needs.
-    fn refuse(
-        &self,
-        record: ProducerRecord,
-        delivery: Delivery,
-        why: BrokerError,
-    ) -> Result<(), QueueFull> {
+    /// caller may hold what the delivery needs. Gives it back if too many wait there.
+    fn refuse(&self, delivery: Delivery, why: BrokerError) -> Option<Delivery> {
         let mut refused = lock(&self.shared.refused);
         if refused.len() >= MAX_REFUSED {
-            self.shared.settled();
-            return Err(QueueFull(record, delivery));
+            return Some(delivery);
         }
         refused.push((delivery, why));
-        Ok(())
+        None
     }
 }
 
@@ -203,11 +199,14 @@ impl Producer for KafkaProducer {
         };
         let Sent { topic, size, delivery } = *sent;
         let delivery = delivery.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) {
-            self.shared.settled();
-            return Err(QueueFull(record, delivery));
-        }
-        self.refuse(record, delivery, fault::delivery(&topic, size, &error))
+        let given_back = if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) {
+            Some(delivery)
+        } else {
+            self.refuse(delivery, fault::delivery(&topic, size, &error))
+        };
+        let Some(delivery) = given_back else { return Ok(()) };
+        self.shared.settled();
+        Err(QueueFull(record, delivery))
     }
 
     fn flush(&self, timeout: Duration) -> bool {

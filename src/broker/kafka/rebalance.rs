@@ -7,14 +7,13 @@
 //! reported. Only the partitions that are named are touched, so incremental rebalances work.
 //! Not responsible for: draining (the listener), positions (whoever seeks).
 
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::thread;
 use std::time::Duration;
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{
-    BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance as RebalanceEvent,
+    BaseConsumer, Consumer as _, ConsumerContext, Rebalance as RebalanceEvent,
 };
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{ClientContext, Offset as KafkaOffset, TopicPartitionList};
@@ -24,10 +23,9 @@ use crate::broker::Rebalance;
 use crate::model::{Offset, TopicPartition};
 
 use super::assignment::Assignment;
-use super::{list, log_client_line};
+use super::{commit, list, log_client_line};
 
-/// How long a revoke waits for the broker to take the last offsets. librdkafka's own commit waits
-/// for ever.
+/// How long a revoke waits for the broker to take the last offsets.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the callbacks share with the consumer that is being polled.
@@ -40,6 +38,9 @@ pub(super) struct Context {
     consumer: OnceLock<Weak<BaseConsumer<Context>>>,
     /// What librdkafka said beside the code of its last error: which topic, which broker.
     reason: Mutex<Option<String>>,
+    /// The consumer is being dropped. The listener only hears of what happens inside a poll: by
+    /// now, whoever it would wait for may be waiting for this.
+    leaving: AtomicBool,
 }
 
 impl Context {
@@ -50,6 +51,7 @@ impl Context {
             assignment: Mutex::new(Assignment::default()),
             consumer: OnceLock::new(),
             reason: Mutex::new(None),
+            leaving: AtomicBool::new(false),
         }
     }
 
@@ -73,17 +75,26 @@ impl Context {
         lock(&self.reason).take()
     }
 
+    /// From now on the listener hears nothing more.
+    pub(super) fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
+    }
+
     fn take_over(&self, consumer: &BaseConsumer<Self>, named: &TopicPartitionList) {
         let partitions = list::partitions(named);
-        if partitions.is_empty() {
+        if partitions.is_empty() || self.is_leaving() {
             return;
         }
         self.assignment().add(&partitions);
         if let Err(error) = consumer.pause(named) {
             // Nothing is lost: records are withheld until the position is set, pause or not.
-            warn!(group = self.group, %error, "assigned partitions could not be paused");
+            warn!(group = self.group(), %error, "assigned partitions could not be paused");
         }
-        debug!(group = self.group, partitions = partitions.len(), "partitions assigned");
+        debug!(group = self.group(), partitions = partitions.len(), "partitions assigned");
         lock(&self.listener).assigned(&partitions);
     }
 
@@ -92,52 +103,29 @@ impl Context {
         if partitions.is_empty() {
             return;
         }
-        let lost = consumer.assignment_lost();
         self.assignment().remove(&partitions);
-        if lost {
-            warn!(group = self.group, partitions = partitions.len(), "partitions lost");
+        if self.is_leaving() {
+            return;
+        }
+        if consumer.assignment_lost() {
+            warn!(group = self.group(), partitions = partitions.len(), "partitions lost");
             lock(&self.listener).lost(&partitions);
             return;
         }
         let offsets = lock(&self.listener).revoked(&partitions);
-        debug!(group = self.group, partitions = partitions.len(), "partitions revoked");
+        debug!(group = self.group(), partitions = partitions.len(), "partitions revoked");
         if !offsets.is_empty() {
             self.commit_before_release(&offsets);
         }
     }
 
-    /// Commits and waits, but not for ever. Without it the records are processed once more.
+    /// Without this commit the records are processed once more, so a failure is no reason to stay.
     fn commit_before_release(&self, offsets: &[(TopicPartition, Offset)]) {
-        let group = self.group.as_str();
-        let offsets = match list::of_offsets(offsets) {
-            Ok(offsets) => offsets,
-            Err(error) => {
-                warn!(group, %error, "last offsets of revoked partitions not committed");
-                return;
-            }
-        };
-        let Some(consumer) = self.consumer.get().and_then(Weak::upgrade) else {
-            warn!(group, "last offsets of revoked partitions not committed, the consumer is gone");
-            return;
-        };
-        let (answer, answered) = sync_channel(1);
-        let spawned = thread::Builder::new().name("kafka-commit".to_owned()).spawn(move || {
-            // Nobody listens any more once the deadline has passed.
-            let _ = answer.send(consumer.commit(&offsets, CommitMode::Sync));
-        });
-        if let Err(error) = spawned {
-            warn!(group, %error, "last offsets of revoked partitions not committed, no thread");
-            return;
-        }
-        match answered.recv_timeout(COMMIT_TIMEOUT) {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                warn!(group, %error, "last offsets of revoked partitions not committed");
-            }
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                let waited = COMMIT_TIMEOUT.as_secs();
-                warn!(group, waited, "last offsets of revoked partitions not acknowledged in time");
-            }
+        let Some(consumer) = self.consumer.get().and_then(Weak::upgrade) else { return };
+        let committed = list::of_offsets(offsets)
+            .and_then(|offsets| commit::within(COMMIT_TIMEOUT, consumer, offsets));
+        if let Err(error) = committed {
+            warn!(group = self.group(), %error, "last offsets of revoked partitions not committed");
         }
     }
 }
@@ -148,7 +136,7 @@ impl ClientContext for Context {
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
-        trace!(group = self.group, bytes = statistics.len(), "statistics of the kafka client");
+        trace!(group = self.group(), bytes = statistics.len(), "statistics of the kafka client");
     }
 
     /// The error itself is returned by the poll that brought it.
@@ -163,13 +151,13 @@ impl ConsumerContext for Context {
             RebalanceEvent::Assign(named) => {
                 for mut entry in named.elements() {
                     if let Err(error) = entry.set_offset(KafkaOffset::Beginning) {
-                        warn!(group = self.group, %error, "no start offset set");
+                        warn!(group = self.group(), %error, "no start offset set");
                     }
                 }
             }
             RebalanceEvent::Revoke(named) => self.release(consumer, named),
             RebalanceEvent::Error(error) => {
-                warn!(group = self.group, %error, "rebalance failed");
+                warn!(group = self.group(), %error, "rebalance failed");
             }
         }
     }
@@ -184,7 +172,7 @@ impl ConsumerContext for Context {
         match result {
             Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
             Err(error) => {
-                warn!(group = self.group, %error, "offsets not committed, the next commit will");
+                warn!(group = self.group(), %error, "offsets not committed, the next commit will");
             }
         }
     }

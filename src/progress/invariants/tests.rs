@@ -12,8 +12,9 @@ fn an_invariant_that_holds_is_not_counted_and_not_formatted() {
             panic!("formatted although the invariant holds");
         }
     }
+    let before = violations(Invariant::SingleWriter);
     check(Invariant::SingleWriter, true, format_args!("{Loud}"));
-    assert_eq!(violations(Invariant::SingleWriter), 0);
+    assert_eq!(violations(Invariant::SingleWriter), before);
 }
 
 #[test]
@@ -22,7 +23,7 @@ fn a_violation_is_counted_and_panics_only_where_debug_assertions_are_on() {
     let outcome = std::panic::catch_unwind(|| {
         check(Invariant::KeyOrder, false, format_args!("2 after 3"));
     });
-    assert_eq!(violations(Invariant::KeyOrder), before + 1);
+    assert!(violations(Invariant::KeyOrder) > before);
     assert_eq!(outcome.is_err(), cfg!(debug_assertions));
     if let Err(payload) = outcome {
         let text = payload.downcast_ref::<String>().map(String::as_str);

@@ -1,7 +1,6 @@
-use std::sync::Arc;
 use std::thread;
 
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
 
 use super::*;
 

@@ -18,7 +18,7 @@ fn refusal(properties: &[(&str, &str)], tls: bool) -> String {
 #[test]
 fn every_property_that_the_engine_sets_is_refused_by_name() {
     for (name, why) in SET_BY_THE_ENGINE {
-        let text = refusal(&[(name, "anything")], true);
+        let text = refusal(&[(*name, "anything")], true);
         assert!(text.contains(name) && text.contains(why), "{text}");
     }
 }
