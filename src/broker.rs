@@ -172,7 +172,8 @@ pub trait Consumer: Send {
     /// next commit.
     fn commit(&mut self, offsets: &[(TopicPartition, Offset)]) -> Result<(), BrokerError>;
 
-    /// Look-ups that may run on another thread while this one polls.
+    /// Look-ups that may run on another thread while this one polls. They are
+    /// [`BrokerError::Unavailable`] once the consumer is gone.
     fn positions(&self) -> Arc<dyn Positions>;
 }
 

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::config::{Config, env};
+use crate::config::{self, Config, env};
 use crate::runtime::escalation::Ending;
 use crate::telemetry::logs::{self, LogFormat};
 use crate::topology::{self, Topology};
@@ -105,12 +105,15 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(arguments: Arguments) -> Exit {
-    let config = match Config::load(arguments.config.as_deref(), &env::read) {
+    let config = match Config::load(arguments.config.as_deref(), &env::process) {
         Ok(config) => config,
         Err(diagnostics) => return refuse(&diagnostics.render(colour())),
     };
-    let format = if config.telemetry.json { LogFormat::Json } else { LogFormat::Text };
-    if let Err(error) = logs::start(&config.telemetry.level, format) {
+    let format = match config.telemetry.log_format {
+        config::LogFormat::Text => LogFormat::Text,
+        config::LogFormat::Json => LogFormat::Json,
+    };
+    if let Err(error) = logs::start(&config.telemetry.log_level, format) {
         return refuse(&error);
     }
     match arguments.command {
@@ -127,7 +130,7 @@ fn dispatch(arguments: Arguments) -> Exit {
 
 /// Reads a topology, or says what is wrong with it.
 fn load(path: &std::path::Path) -> Result<Topology, Exit> {
-    topology::load(path, &env::read).map_err(|diagnostics| refuse(&diagnostics.render(colour())))
+    topology::load(path, &env::process).map_err(|diagnostics| refuse(&diagnostics.render(colour())))
 }
 
 fn refuse(why: &str) -> Exit {

@@ -10,6 +10,6 @@
 pub mod config;
 pub mod dead_letter;
 pub mod kafka;
-//pub mod parquet;
+pub mod parquet;
 
 pub use config::Config;

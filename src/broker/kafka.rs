@@ -17,6 +17,7 @@
 //! | `rebalance` | callbacks of the consumer |
 //! | `arena` | records copied out of librdkafka |
 //! | `commit` | commits with a deadline |
+//! | `limits` | topics that take small batches only |
 //! | `consumer`, `positions`, `producer`, `admin` | the traits |
 
 mod admin;
@@ -25,6 +26,7 @@ mod assignment;
 mod commit;
 mod consumer;
 mod fault;
+mod limits;
 mod list;
 mod positions;
 mod producer;
@@ -42,6 +44,7 @@ use crate::broker::{Admin, Broker, BrokerError, Consumer, ConsumerConfig, Produc
 
 use self::admin::KafkaAdmin;
 use self::consumer::KafkaConsumer;
+use self::limits::Limits;
 use self::producer::KafkaProducer;
 
 /// How to reach a cluster.
@@ -69,6 +72,8 @@ impl fmt::Debug for KafkaConfig {
 #[derive(Debug)]
 pub struct KafkaBroker {
     config: KafkaConfig,
+    /// Learned where topics are ensured, heeded where records are produced.
+    limits: Arc<Limits>,
     /// The producer that everybody shares, for as long as anybody has it.
     producer: Mutex<Weak<KafkaProducer>>,
 }
@@ -81,7 +86,8 @@ impl KafkaBroker {
     /// or needs a build with `--features kafka-tls`.
     pub fn new(config: KafkaConfig) -> Result<Arc<Self>, BrokerError> {
         settings::check(&config, cfg!(feature = "kafka-tls"))?;
-        Ok(Arc::new(Self { config, producer: Mutex::new(Weak::new()) }))
+        let limits = Arc::new(Limits::new(settings::usual_batch(&config)));
+        Ok(Arc::new(Self { config, limits, producer: Mutex::new(Weak::new()) }))
     }
 }
 
@@ -99,13 +105,13 @@ impl Broker for KafkaBroker {
         if let Some(producer) = shared.upgrade().filter(|producer| !producer.is_dead()) {
             return Ok(producer);
         }
-        let producer = Arc::new(KafkaProducer::new(&self.config)?);
+        let producer = Arc::new(KafkaProducer::new(&self.config, &self.limits)?);
         *shared = Arc::downgrade(&producer);
         Ok(producer)
     }
 
     fn admin(&self) -> Result<Arc<dyn Admin>, BrokerError> {
-        Ok(Arc::new(KafkaAdmin::new(&self.config)?))
+        Ok(Arc::new(KafkaAdmin::new(&self.config, &self.limits)?))
     }
 }
 

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::mem::replace;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Date32Builder, Float64Array, StringBuilder};
 use arrow::array::TimestampMillisecondBuilder;
+use arrow::array::{ArrayRef, Date32Builder, Float64Array, StringBuilder};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 
@@ -127,8 +127,7 @@ impl BatchBuilder {
             });
         }
         let derived = derived_builders(settings)?;
-        let sources =
-            layout.sources.iter().filter_map(|column| instant_slots[*column]).collect();
+        let sources = layout.sources.iter().filter_map(|column| instant_slots[*column]).collect();
         let tally = Tally { mended: vec![0; layout.width()], ..Tally::default() };
         let (rows, bytes) = (0, 0);
         Ok(Self { plan, layout, fields, derived, doubles, instants, sources, tally, rows, bytes })

@@ -155,9 +155,8 @@ impl Cell<'_> {
 }
 
 fn date_text(days: i32) -> String {
-    let day = Span::new()
-        .try_days(days)
-        .and_then(|span| Date::constant(1970, 1, 1).checked_add(span));
+    let day =
+        Span::new().try_days(days).and_then(|span| Date::constant(1970, 1, 1).checked_add(span));
     day.map_or_else(|_| days.to_string(), |day| day.to_string())
 }
 
@@ -268,7 +267,8 @@ mod tests {
 
     #[test]
     fn cells_of_neighbouring_columns_do_not_run_into_each_other() {
-        let (left, right) = ([Cell::Text("ab"), Cell::Text("c")], [Cell::Text("a"), Cell::Text("bc")]);
+        let (left, right) =
+            ([Cell::Text("ab"), Cell::Text("c")], [Cell::Text("a"), Cell::Text("bc")]);
         assert_ne!(key_of(&left), key_of(&right));
         assert_ne!(key_of(&[Cell::Null]), key_of(&[Cell::Text("")]));
         assert_eq!(key_of(&[Cell::Double(0.0)]), key_of(&[Cell::Double(-0.0)]));

@@ -90,8 +90,29 @@ mod tests {
     #[test]
     fn what_is_no_number_to_python_is_bad() {
         let table = [
-            "abc", "NaN", "nan", "-nan", "1,5", "12.5 cores", "0x10", ".", "e5", "1e", "+", "--1",
-            "_1", "1_", "1__0", "1_.5", "1._5", "1_e5", "0b1", "1d", "1f", "true", "1 2",
+            "abc",
+            "NaN",
+            "nan",
+            "-nan",
+            "1,5",
+            "12.5 cores",
+            "0x10",
+            ".",
+            "e5",
+            "1e",
+            "+",
+            "--1",
+            "_1",
+            "1_",
+            "1__0",
+            "1_.5",
+            "1._5",
+            "1_e5",
+            "0b1",
+            "1d",
+            "1f",
+            "true",
+            "1 2",
         ];
         for text in table {
             assert_eq!(parse(text.as_bytes()), Parsed::Bad, "{text:?}");

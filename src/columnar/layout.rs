@@ -88,8 +88,7 @@ fn names(settings: &CsvSettings, schema: &Schema, header: &[String]) -> Vec<Stri
     let reserved: HashSet<&str> = schema.columns.iter().map(|c| c.name.as_str()).collect();
     let mut names = Vec::with_capacity(header.len());
     for (index, given) in header.iter().enumerate() {
-        let plain =
-            if given.is_empty() { format!("column_{}", index + 1) } else { given.clone() };
+        let plain = if given.is_empty() { format!("column_{}", index + 1) } else { given.clone() };
         let mut name = plain.clone();
         let mut number = 0u32;
         while taken.contains(&name) || (name != *given && reserved.contains(name.as_str())) {
@@ -127,7 +126,10 @@ mod tests {
         };
         CsvSettings {
             schemas: vec![
-                schema("narrow", &[("at", Kind::Instant), ("cost", Kind::Double), ("x", Kind::Text)]),
+                schema(
+                    "narrow",
+                    &[("at", Kind::Instant), ("cost", Kind::Double), ("x", Kind::Text)],
+                ),
                 schema("wide", &[("at", Kind::Instant), ("cost", Kind::Double)]),
             ],
             delimiter: b',',

@@ -27,7 +27,9 @@ pub enum RowError {
     #[error("reading the text failed: {0}")]
     Io(#[from] io::Error),
     /// A row is too large to be held.
-    #[error("the row in line {line} has more than {limit} {unit}, raise the limit or mend the file")]
+    #[error(
+        "the row in line {line} has more than {limit} {unit}, raise the limit or mend the file"
+    )]
     TooLarge {
         /// Line in which the row begins, from 1.
         line: u64,
@@ -231,7 +233,10 @@ mod tests {
     #[test]
     fn quoted_fields_hold_separators_line_ends_and_quotes() {
         let rows = read(b"\"1,5\",\"two\r\nlines\",\"say \"\"hi\"\"\"\r\nx,,\r\n");
-        assert_eq!(rows, vec![row(1, &["1,5", "two\r\nlines", "say \"hi\""]), row(3, &["x", "", ""])]);
+        assert_eq!(
+            rows,
+            vec![row(1, &["1,5", "two\r\nlines", "say \"hi\""]), row(3, &["x", "", ""])]
+        );
     }
 
     #[test]

@@ -65,11 +65,7 @@ const V6: &[(Ipv6Addr, u32, Reach)] = &[
     (Ipv6Addr::UNSPECIFIED, 128, Reach::Never("an unspecified address")),
     (Ipv6Addr::LOCALHOST, 128, Reach::Private("a loopback address")),
     (Ipv6Addr::UNSPECIFIED, 96, Reach::Never("an IPv4-compatible address")),
-    (
-        Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0),
-        48,
-        Reach::Private("a local NAT64 address"),
-    ),
+    (Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0), 48, Reach::Private("a local NAT64 address")),
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23, Reach::Never("a Teredo or protocol address")),
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32, Reach::Never("a documentation address")),
     (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16, Reach::Private("a 6to4 address")),
@@ -209,13 +205,7 @@ mod tests {
     fn private_addresses_need_permission_and_some_get_none() {
         assert_eq!(Reach::Public.refusal(false), None);
         assert_eq!(Reach::Private("a loopback address").refusal(true), None);
-        assert_eq!(
-            Reach::Private("a loopback address").refusal(false),
-            Some("a loopback address")
-        );
-        assert_eq!(
-            Reach::Never("a multicast address").refusal(true),
-            Some("a multicast address")
-        );
+        assert_eq!(Reach::Private("a loopback address").refusal(false), Some("a loopback address"));
+        assert_eq!(Reach::Never("a multicast address").refusal(true), Some("a multicast address"));
     }
 }

@@ -184,11 +184,8 @@ fn normalized(mut allow: Allow) -> Allow {
         Some(name) => ("*.", name),
         None => ("", allow.host.as_str()),
     };
-    let bracketed = if name.parse::<Ipv6Addr>().is_ok() {
-        format!("[{name}]")
-    } else {
-        name.to_owned()
-    };
+    let bracketed =
+        if name.parse::<Ipv6Addr>().is_ok() { format!("[{name}]") } else { name.to_owned() };
     let parsed = Url::parse(&format!("https://{bracketed}/"))
         .ok()
         .and_then(|url| url.host_str().map(str::to_owned));

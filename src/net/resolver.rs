@@ -40,10 +40,7 @@ impl Resolve for GuardedResolver {
 }
 
 /// The addresses that may be connected to, or why there are none.
-fn permitted(
-    found: Vec<SocketAddr>,
-    private: bool,
-) -> Result<Addrs, Box<dyn Error + Send + Sync>> {
+fn permitted(found: Vec<SocketAddr>, private: bool) -> Result<Addrs, Box<dyn Error + Send + Sync>> {
     let refused = found.iter().find_map(|address| reach(address.ip()).refusal(private));
     let kept: Vec<SocketAddr> = found
         .into_iter()

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use vrl::value::{ObjectMap, Value};
 
 use crate::expr::fields;
-use crate::model::{Failure, FailureClass, Fields};
+use crate::model::{Failure, FailureClass, Fields, Record};
+use crate::runtime::node::{Emit, Port, Transform};
 
 /// Field that receives a text.
 const MESSAGE: &str = "message";
@@ -58,6 +59,23 @@ fn text(bytes: &Bytes) -> Result<Value, Failure> {
             Err(Failure::poison(FailureClass::UNDECODABLE, why))
         }
         message => Ok(Value::Object(ObjectMap::from([(MESSAGE.into(), message)]))),
+    }
+}
+
+/// Decodes the records of a source, as the first node of its stage.
+pub struct DecodeNode(Decoder);
+
+impl DecodeNode {
+    /// A node for values of `format`.
+    pub fn new(format: Format) -> Self {
+        Self(Decoder::new(format))
+    }
+}
+
+impl Transform for DecodeNode {
+    fn apply(&mut self, mut record: Record, out: &mut dyn Emit) -> Result<(), Failure> {
+        record.fields = self.0.decode(record.source.record().value.as_ref())?;
+        out.emit(Port::FIRST, record)
     }
 }
 

@@ -75,12 +75,7 @@ impl Fetcher {
             max_bytes: settings.max_bytes,
             timeout: settings.timeout,
         })?;
-        Ok(Self {
-            client,
-            local: local.filter(|_| ingress),
-            spool,
-            max_bytes: settings.max_bytes,
-        })
+        Ok(Self { client, local: local.filter(|_| ingress), spool, max_bytes: settings.max_bytes })
     }
 
     /// The body that `url` names.
@@ -122,11 +117,7 @@ impl Fetcher {
         Ok(Blob::new(SpooledFile::new(file, Box::new(())), 0, len))
     }
 
-    async fn store(
-        &self,
-        mut download: Download,
-        mut permit: DiskPermit,
-    ) -> Result<Blob, Failure> {
+    async fn store(&self, mut download: Download, mut permit: DiskPermit) -> Result<Blob, Failure> {
         if let Some(length) = download.length() {
             permit.shrink(length);
         }

@@ -240,9 +240,11 @@ impl UnarchiveNode {
 
     fn count(&self, contents: &Contents, wanted: &[&Member]) {
         let index = contents.index.is_some();
-        let listed_index = self.parts.index.as_ref().is_some_and(|index| {
-            wanted.iter().any(|member| *member.name == *index.name)
-        });
+        let listed_index = self
+            .parts
+            .index
+            .as_ref()
+            .is_some_and(|index| wanted.iter().any(|member| *member.name == *index.name));
         let used = wanted.len() + usize::from(index && !listed_index);
         let unlisted = contents.members.len().saturating_sub(used) as u64;
         let counters = &self.parts.counters;

@@ -43,9 +43,7 @@ impl SpoolWriter {
         if after > self.permit.bytes() {
             return Err(SpoolError::BeyondPermit { limit: self.permit.bytes() });
         }
-        self.file
-            .write_all(bytes)
-            .map_err(|error| SpoolError::from_io(&self.folder, &error))?;
+        self.file.write_all(bytes).map_err(|error| SpoolError::from_io(&self.folder, &error))?;
         self.written = after;
         Ok(())
     }

@@ -15,7 +15,7 @@ use crate::topology::marks::Marks;
 use crate::topology::{actions, names, nodes, programs};
 
 /// Failure classes that nodes report.
-const CLASSES: [FailureClass; 10] = [
+static CLASSES: [FailureClass; 10] = [
     FailureClass::UNDECODABLE,
     FailureClass::PROGRAM,
     FailureClass::PANICKED,
@@ -53,16 +53,15 @@ pub(super) struct Use {
 pub(super) fn manifests(root: &Section<'_>) -> Vec<Draft<Manifest>> {
     let section = root.value("manifests").and_then(|value| value.section("[manifests]"));
     let entries = section.map_or_else(Vec::new, |section| section.entries());
-    let draft = |entry: &Value<'_>| draft(entry, "manifests", &["announced_by", "members"], manifest);
-    entries.iter().map(draft).collect()
+    let naming = ["announced_by", "members"];
+    entries.iter().map(|entry| draft(entry, "manifests", &naming, manifest)).collect()
 }
 
 /// Reads all receipts.
 pub(super) fn receipts(root: &Section<'_>) -> Vec<Draft<Receipt>> {
     let section = root.value("receipts").and_then(|value| value.section("[receipts]"));
     let entries = section.map_or_else(Vec::new, |section| section.entries());
-    let draft = |entry: &Value<'_>| draft(entry, "receipts", &["of"], receipt);
-    entries.iter().map(draft).collect()
+    entries.iter().map(|entry| draft(entry, "receipts", &["of"], receipt)).collect()
 }
 
 fn draft<T>(
@@ -75,7 +74,7 @@ fn draft<T>(
     let section = entry.section(format!("[{title}.{}]", entry.key()));
     let mut uses = Vec::new();
     let declared = section.and_then(|section| {
-        uses.extend(naming.iter().filter_map(|key| use_of(&section, key)));
+        uses.extend(naming.iter().filter_map(|&key| use_of(&section, key)));
         let declared = read(&section);
         section.finish();
         declared
@@ -84,8 +83,7 @@ fn draft<T>(
 }
 
 fn use_of(section: &Section<'_>, key: &'static str) -> Option<Use> {
-    let text = section.need(key, Value::word)?;
-    let (node, port) = names::node_and_port(&text);
+    let (node, port) = names::node_and_port(section.need(key, Value::raw)?);
     Some(Use { key, node: node.to_owned(), port: port.map(str::to_owned) })
 }
 

@@ -102,8 +102,8 @@ fn inputs(section: &Section<'_>) -> Vec<DraftInput> {
 }
 
 fn input(value: &Value<'_>) -> Option<DraftInput> {
-    let text = value.word()?;
-    let (node, port) = names::node_and_port(&text);
+    let text = value.raw()?;
+    let (node, port) = names::node_and_port(text);
     if node.is_empty() || port == Some("") {
         let message = format!("`{text}` is no input: `node` or `node.port` is needed");
         return value.fail(Diagnostic::new(message));

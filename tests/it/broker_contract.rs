@@ -78,7 +78,8 @@ fn a_new_group_has_no_committed_offset(log: &dyn LogUnderTest) -> Tested {
 fn watermarks_follow_the_records(log: &dyn LogUnderTest) -> Tested {
     let topic = log.fresh_topic(2)?;
     fill(log, &topic, 0, &["a", "b", "c"])?;
-    let positions = Member::alone(log, &fresh_group(), &topic)?.positions();
+    let member = Member::alone(log, &fresh_group(), &topic)?;
+    let positions = member.positions();
     assert_eq!(positions.watermarks(&part(&topic, 0))?, (Offset(0), Offset(3)));
     assert_eq!(positions.watermarks(&part(&topic, 1))?, (Offset(0), Offset(0)));
     Ok(())
@@ -283,7 +284,8 @@ fn an_offset_is_found_by_time(log: &dyn LogUnderTest) -> Tested {
         let timestamp = Some(EPOCH + seconds * 1000);
         produce(log, ProducerRecord { timestamp, ..record(&topic, 0, "x") })??;
     }
-    let positions = Member::alone(log, &fresh_group(), &topic)?.positions();
+    let member = Member::alone(log, &fresh_group(), &topic)?;
+    let positions = member.positions();
     let table = [(0, 0), (10, 0), (11, 1), (30, 1), (31, 3), (40, 3), (41, 4)];
     for (seconds, expected) in table {
         let found = positions.offset_at(&part(&topic, 0), EPOCH + seconds * 1000)?;

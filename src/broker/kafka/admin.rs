@@ -19,10 +19,12 @@ use rdkafka::admin::{
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tracing::debug;
 
 use crate::broker::{Admin, BrokerError, TopicInfo, TopicSpec};
 use crate::model::{Offset, Topic, TopicPartition};
 
+use super::limits::Limits;
 use super::{KafkaConfig, fault, list, settings};
 
 /// How long one request may take.
@@ -32,6 +34,9 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const SPREAD_LOOKS: u32 = 100;
 /// and how far apart.
 const SPREAD_PAUSE: Duration = Duration::from_millis(100);
+
+/// The setting that bounds a batch.
+const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
 
 /// Asks for the broker's default, as Kafka spells it.
 const BROKER_DEFAULT: i32 = -1;
@@ -47,14 +52,16 @@ struct Seen {
 pub(super) struct KafkaAdmin {
     /// With a thread of its own that receives the answers.
     client: AdminClient<DefaultClientContext>,
+    /// Told what the ensured topics take.
+    limits: Arc<Limits>,
 }
 
 impl KafkaAdmin {
-    pub(super) fn new(config: &KafkaConfig) -> Result<Self, BrokerError> {
+    pub(super) fn new(config: &KafkaConfig, limits: &Arc<Limits>) -> Result<Self, BrokerError> {
         let client = settings::admin(config)
             .create()
             .map_err(|error| fault::creating("admin client", error))?;
-        Ok(Self { client })
+        Ok(Self { client, limits: Arc::clone(limits) })
     }
 
     /// All topics. To ask for one by name would create it where brokers create on demand.
@@ -108,27 +115,45 @@ impl KafkaAdmin {
         )))
     }
 
+    /// Compares what was declared, and learns what the topics take at once.
     fn check_settings(&self, topics: &[TopicSpec]) -> Result<(), BrokerError> {
-        let declared: Vec<&TopicSpec> =
-            topics.iter().filter(|spec| !spec.settings.is_empty()).collect();
-        if declared.is_empty() {
-            return Ok(());
+        let found = match self.settings_of(topics) {
+            Ok(found) => found,
+            // Who may write to a topic may not always read its settings.
+            Err(error) if !error.is_transient() && nothing_declared(topics) => {
+                debug!(%error, "settings of topics not read, and none declared");
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        for spec in topics {
+            let resource = found.get(spec.name.as_str());
+            let limit =
+                resource.and_then(|resource| resource.get(MAX_MESSAGE_BYTES)?.value.as_ref());
+            if let Some(limit) = limit.and_then(|limit| limit.parse().ok()) {
+                self.limits.learn(&spec.name, limit);
+            }
+            compare(spec, resource)?;
         }
+        Ok(())
+    }
+
+    fn settings_of(
+        &self,
+        topics: &[TopicSpec],
+    ) -> Result<BTreeMap<String, ConfigResource>, BrokerError> {
+        let failed = |error: KafkaError| fault::general("reading the settings of topics", &error);
         let asked: Vec<ResourceSpecifier<'_>> =
-            declared.iter().map(|spec| ResourceSpecifier::Topic(spec.name.as_str())).collect();
-        let results = wait_for(self.client.describe_configs(&asked, &options()))
-            .map_err(|error| fault::general("reading the settings of topics", &error))?;
+            topics.iter().map(|spec| ResourceSpecifier::Topic(spec.name.as_str())).collect();
+        let results = wait_for(self.client.describe_configs(&asked, &options())).map_err(failed)?;
         let mut found = BTreeMap::new();
         for result in results {
-            let resource = result.map_err(|code| {
-                let error = KafkaError::AdminOp(code);
-                fault::general("reading the settings of topics", &error)
-            })?;
+            let resource = result.map_err(|code| failed(KafkaError::AdminOp(code)))?;
             if let OwnedResourceSpecifier::Topic(name) = &resource.specifier {
                 found.insert(name.clone(), resource);
             }
         }
-        declared.iter().try_for_each(|spec| compare(spec, found.get(spec.name.as_str())))
+        Ok(found)
     }
 
     /// What a partition said to DeleteRecords.
@@ -155,6 +180,9 @@ impl KafkaAdmin {
 
 impl Admin for KafkaAdmin {
     fn ensure(&self, topics: &[TopicSpec]) -> Result<(), BrokerError> {
+        if topics.is_empty() {
+            return Ok(());
+        }
         topics.iter().try_for_each(|spec| list::check_topic(&spec.name))?;
         let mut seen = self.seen()?;
         let missing: Vec<&TopicSpec> =
@@ -217,6 +245,10 @@ fn new_topic(spec: &TopicSpec) -> NewTopic<'_> {
         replication: TopicReplication::Fixed(BROKER_DEFAULT),
         config: spec.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
     }
+}
+
+fn nothing_declared(topics: &[TopicSpec]) -> bool {
+    topics.iter().all(|spec| spec.settings.is_empty())
 }
 
 /// Compares the declared settings of a topic with what the broker says.

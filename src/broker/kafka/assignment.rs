@@ -12,6 +12,8 @@ struct Slot {
     partition: TopicPartition,
     /// Next offset to deliver; `None` until it is set.
     position: Option<Offset>,
+    /// Its position was out of range, and librdkafka gave up reading it.
+    stalled: bool,
 }
 
 /// The partitions that are assigned at present.
@@ -26,11 +28,11 @@ impl Assignment {
     /// Adds partitions, without a position.
     pub(super) fn add(&mut self, partitions: &[TopicPartition]) {
         self.remove(partitions);
-        self.slots.extend(
-            partitions
-                .iter()
-                .map(|partition| Slot { partition: partition.clone(), position: None }),
-        );
+        self.slots.extend(partitions.iter().map(|partition| Slot {
+            partition: partition.clone(),
+            position: None,
+            stalled: false,
+        }));
     }
 
     /// Forgets partitions.
@@ -55,10 +57,24 @@ impl Assignment {
         missing
     }
 
+    /// Withholds a partition that librdkafka gave up reading.
+    pub(super) fn stall(&mut self, partition: &TopicPartition) {
+        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.partition == *partition) {
+            slot.position = None;
+            slot.stalled = true;
+        }
+    }
+
+    /// Whether librdkafka gave up reading it.
+    pub(super) fn is_stalled(&self, partition: &TopicPartition) -> bool {
+        self.slots.iter().any(|slot| slot.stalled && slot.partition == *partition)
+    }
+
     /// Sets the next offset to deliver, if the partition is assigned.
     pub(super) fn position(&mut self, partition: &TopicPartition, offset: Offset) {
         if let Some(slot) = self.slots.iter_mut().find(|slot| slot.partition == *partition) {
             slot.position = Some(offset);
+            slot.stalled = false;
         }
     }
 
@@ -81,6 +97,11 @@ impl Assignment {
         }
         slot.position = Some(offset.after());
         Some(slot.partition.clone())
+    }
+
+    /// Everything that is assigned, with its position where there is one.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&TopicPartition, Option<Offset>)> {
+        self.slots.iter().map(|slot| (&slot.partition, slot.position))
     }
 
     /// The positions that are set.
@@ -147,6 +168,19 @@ mod tests {
         assert_eq!(assignment.withhold(&positions), Some(partition(1)));
         assignment.position(&partition(1), Offset(0));
         assert_eq!(assignment.admit("orders", 1, Offset(0)), None);
+    }
+
+    #[test]
+    fn a_stalled_partition_is_silent_until_its_position_is_set() {
+        let mut assignment = assigned(&[0, 1]);
+        assignment.position(&partition(0), Offset(77));
+        assignment.stall(&partition(0));
+        assert!(assignment.is_stalled(&partition(0)) && !assignment.is_stalled(&partition(1)));
+        assert_eq!(assignment.admit("orders", 0, Offset(77)), None);
+        assert!(assignment.positions().is_empty());
+        assignment.position(&partition(0), Offset(1));
+        assert!(!assignment.is_stalled(&partition(0)));
+        assert_eq!(assignment.admit("orders", 0, Offset(1)), Some(partition(0)));
     }
 
     #[test]

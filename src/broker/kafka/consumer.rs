@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, RebalanceProtocol};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Message, TopicPartitionList};
 use tracing::{trace, warn};
@@ -39,7 +39,7 @@ const LEAVE_POLLS: u32 = 100;
 
 /// A consumer, from its creation until it leaves the group.
 pub(super) struct KafkaConsumer {
-    /// Shared with look-ups and commits under way, never for longer than those take.
+    /// Shared with those who look up offsets, and with commits under way.
     client: Arc<BaseConsumer<Context>>,
     topics: Vec<Topic>,
     /// The group was joined.
@@ -110,7 +110,7 @@ impl KafkaConsumer {
             if !(earliest..=latest).contains(&offset.0) {
                 let (earliest, latest) = (Offset(earliest), Offset(latest));
                 // Told once: the next error is about another partition.
-                context.assignment().withhold(&[(partition.clone(), offset)]);
+                context.assignment().stall(&partition);
                 return BrokerError::OutOfRange { partition, offset, earliest, latest };
             }
         }
@@ -121,11 +121,45 @@ impl KafkaConsumer {
         ))
     }
 
+    /// Tells what has to be restarted from what only needs a seek.
+    fn split_stalled(
+        &self,
+        positions: &[(TopicPartition, Offset)],
+    ) -> (PositionList, PositionList) {
+        let assignment = self.client.context().assignment();
+        positions.iter().cloned().partition(|(partition, _)| assignment.is_stalled(partition))
+    }
+
+    /// Reads partitions again that librdkafka gave up: a seek is refused there, so they are
+    /// assigned anew. The eager protocol only knows the assignment as a whole; the others go on
+    /// where they are, and what is paused stays so.
+    fn restart(&self, stalled: &[(TopicPartition, Offset)]) -> Result<(), BrokerError> {
+        let context = self.client.context();
+        let named = list::of_offsets(stalled)?;
+        let restarted = match self.client.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => self
+                .client
+                .incremental_unassign(&named)
+                .and_then(|()| self.client.incremental_assign(&named)),
+            RebalanceProtocol::Eager | RebalanceProtocol::None => {
+                let positions = context.assignment();
+                self.client.assign(&list::of_assignment(positions.all(), stalled)?)
+            }
+        };
+        restarted.map_err(|error| {
+            let group = context.group();
+            BrokerError::Unavailable(format!("restarting partitions of group {group}: {error}"))
+        })?;
+        let mut assignment = context.assignment();
+        stalled.iter().for_each(|(partition, offset)| assignment.position(partition, *offset));
+        Ok(())
+    }
+
     /// Seeks, and returns what has to be tried again because librdkafka is not ready for it.
     fn seek_once(
         &self,
         positions: &[(TopicPartition, Offset)],
-    ) -> Result<Vec<(TopicPartition, Offset)>, BrokerError> {
+    ) -> Result<PositionList, BrokerError> {
         let context = self.client.context();
         let tried = || format!("seeking in group {}", context.group());
         let answer = self
@@ -150,6 +184,9 @@ impl KafkaConsumer {
         Ok(again)
     }
 }
+
+/// Positions, by partition.
+type PositionList = Vec<(TopicPartition, Offset)>;
 
 /// What a list that came back says of one partition.
 fn entry_error(answer: &TopicPartitionList, partition: &TopicPartition) -> Option<KafkaError> {
@@ -199,12 +236,17 @@ impl Consumer for KafkaConsumer {
                 "cannot seek {partition}: it is not assigned to this consumer"
             )));
         }
-        let mut left = self.seek_once(positions)?;
-        for _ in 1..SEEK_ATTEMPTS {
+        let (stalled, mut left) = self.split_stalled(positions);
+        if !stalled.is_empty() {
+            self.restart(&stalled)?;
+        }
+        for attempt in 0..SEEK_ATTEMPTS {
             if left.is_empty() {
                 break;
             }
-            thread::park_timeout(SEEK_PAUSE);
+            if attempt > 0 {
+                thread::park_timeout(SEEK_PAUSE);
+            }
             left = self.seek_once(&left)?;
         }
         match left.first() {
@@ -232,7 +274,7 @@ impl Consumer for KafkaConsumer {
 }
 
 impl Drop for KafkaConsumer {
-    /// Leaves the group at once, even if a look-up still keeps the client alive.
+    /// Leaves the group at once, even if somebody keeps the client alive for look-ups.
     fn drop(&mut self) {
         if !self.subscribed {
             return;

@@ -49,6 +49,25 @@ pub(super) fn of_offsets(
     Ok(list)
 }
 
+/// A whole assignment: some partitions at new offsets, the others where they are, or, while they
+/// wait for their position, at the beginning.
+pub(super) fn of_assignment<'a>(
+    all: impl Iterator<Item = (&'a TopicPartition, Option<Offset>)>,
+    moved: &[(TopicPartition, Offset)],
+) -> Result<TopicPartitionList, BrokerError> {
+    let mut list = of_offsets(moved)?;
+    for (partition, position) in all {
+        if moved.iter().any(|(one, _)| one == partition) {
+            continue;
+        }
+        let offset =
+            position.map_or(KafkaOffset::Beginning, |offset| KafkaOffset::Offset(offset.0));
+        list.add_partition_offset(partition.topic.as_str(), partition.partition.0, offset)
+            .map_err(|_| BrokerError::Fatal(format!("{offset:?} is no offset of {partition}")))?;
+    }
+    Ok(list)
+}
+
 /// The partitions that librdkafka names.
 pub(super) fn partitions(list: &TopicPartitionList) -> Vec<TopicPartition> {
     list.elements()
@@ -75,6 +94,18 @@ mod tests {
             assert!(of_partitions(std::slice::from_ref(&partition)).is_err(), "{name:?}");
             assert!(of_offsets(&[(partition, Offset::ZERO)]).is_err(), "{name:?}");
         }
+    }
+
+    #[test]
+    fn an_assignment_keeps_the_partitions_that_are_not_moved() {
+        let [a, b, c] = [0, 1, 2].map(|number| TopicPartition::new("orders", number));
+        let all = [(&a, None), (&b, Some(Offset(7))), (&c, None)];
+        let list = of_assignment(all.into_iter(), &[(a.clone(), Offset(3))]).unwrap();
+        let offset = |number| list.find_partition("orders", number).map(|entry| entry.offset());
+        assert_eq!(list.count(), 3);
+        assert_eq!(offset(0), Some(KafkaOffset::Offset(3)));
+        assert_eq!(offset(1), Some(KafkaOffset::Offset(7)));
+        assert_eq!(offset(2), Some(KafkaOffset::Beginning));
     }
 
     #[test]

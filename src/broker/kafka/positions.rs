@@ -2,9 +2,9 @@
 //!
 //! Responsible for: committed offsets, bounds of partitions, offsets by time and synchronous
 //! commits, on the caller's thread.
-//! Not responsible for: keeping the consumer alive; once it is dropped, look-ups fail.
+//! Not responsible for: membership. Look-ups go on when the consumer has left its group.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::Offset as KafkaOffset;
@@ -22,21 +22,13 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Look-ups through a consumer that somebody else polls.
 pub(super) struct KafkaPositions {
-    group: String,
-    /// The consumer; whoever polls it owns it.
-    client: Weak<BaseConsumer<Context>>,
+    /// Shared with the one that is polled.
+    client: Arc<BaseConsumer<Context>>,
 }
 
 impl KafkaPositions {
     pub(super) fn new(client: &Arc<BaseConsumer<Context>>) -> Self {
-        let group = client.context().group().to_owned();
-        Self { group, client: Arc::downgrade(client) }
-    }
-
-    fn client(&self) -> Result<Arc<BaseConsumer<Context>>, BrokerError> {
-        self.client.upgrade().ok_or_else(|| {
-            BrokerError::Unavailable(format!("the consumer of group {} is closed", self.group))
-        })
+        Self { client: Arc::clone(client) }
     }
 }
 
@@ -46,10 +38,11 @@ impl Positions for KafkaPositions {
             return Ok(Vec::new());
         }
         let answer = self
-            .client()?
+            .client
             .committed_offsets(list::of_partitions(partitions)?, TIMEOUT)
             .map_err(|error| {
-                fault::general(&format!("committed offsets of group {}", self.group), &error)
+                let group = self.client.context().group();
+                fault::general(&format!("committed offsets of group {group}"), &error)
             })?;
         let offset_of = |partition: &TopicPartition| -> Result<Option<Offset>, BrokerError> {
             let topic = &partition.topic;
@@ -68,7 +61,7 @@ impl Positions for KafkaPositions {
     fn watermarks(&self, partition: &TopicPartition) -> Result<(Offset, Offset), BrokerError> {
         list::check_topic(&partition.topic)?;
         let (earliest, latest) = self
-            .client()?
+            .client
             .fetch_watermarks(partition.topic.as_str(), partition.partition.0, TIMEOUT)
             .map_err(|error| fault::on_topic(&partition.topic, "watermarks", &error))?;
         Ok((Offset(earliest), Offset(latest)))
@@ -80,7 +73,7 @@ impl Positions for KafkaPositions {
         // Kafka takes the time in place of an offset, and none below zero.
         let asked = list::of_offsets(&[(partition.clone(), Offset(timestamp.max(0)))])?;
         let answer =
-            self.client()?.offsets_for_times(asked, TIMEOUT).map_err(|error| failed(&error))?;
+            self.client.offsets_for_times(asked, TIMEOUT).map_err(|error| failed(&error))?;
         let entry = answer.find_partition(partition.topic.as_str(), partition.partition.0);
         if let Some(entry) = entry {
             entry.error().map_err(|error| failed(&error))?;
@@ -95,6 +88,6 @@ impl Positions for KafkaPositions {
         if offsets.is_empty() {
             return Ok(());
         }
-        commit::within(TIMEOUT, self.client()?, list::of_offsets(offsets)?)
+        commit::within(TIMEOUT, Arc::clone(&self.client), list::of_offsets(offsets)?)
     }
 }

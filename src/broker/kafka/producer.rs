@@ -1,13 +1,15 @@
 //! The producer.
 //!
 //! Responsible for: an idempotent producer whose queue holds records for as long as the broker is
-//! away, calling each record's delivery exactly once, on the producer's own thread, and giving a
-//! record back when the queue is full.
+//! away, calling each record's delivery exactly once, on a thread of the producer, and giving a
+//! record back when the queue is full. Topics that take small batches only have a client of their
+//! own, so that a record that is too large is refused alone.
 //! Not responsible for: retrying a record, or waiting until the queue has room.
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -18,12 +20,13 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
-use rdkafka::{ClientContext, Message};
+use rdkafka::{ClientConfig, ClientContext, Message};
 use tracing::{debug, error, trace};
 
 use crate::broker::{BrokerError, Delivery, Producer, ProducerRecord, QueueFull};
 use crate::model::{Headers, Offset, Partition, Topic, TopicPartition};
 
+use super::limits::Limits;
 use super::{KafkaConfig, fault, log_client_line, settings};
 
 /// How long the producer's thread waits for acknowledgements before it looks around.
@@ -123,51 +126,96 @@ impl ProducerContext for Context {
     }
 }
 
+/// librdkafka's producer, polled by a thread of its own.
+type Client = Arc<BaseProducer<Context>>;
+
 /// The producer, as those who send see it.
 pub(super) struct KafkaProducer {
-    /// Polled by the producer's thread.
-    client: Arc<BaseProducer<Context>>,
-    /// The same that the thread has.
+    config: KafkaConfig,
+    /// Which topics take small batches only.
+    limits: Arc<Limits>,
+    /// For all other topics.
+    usual: Client,
+    /// For those, by the bytes of a batch; made when the first record needs it.
+    small: Mutex<BTreeMap<u32, Client>>,
+    /// The same that the threads have.
     shared: Arc<Shared>,
 }
 
 impl KafkaProducer {
-    pub(super) fn new(config: &KafkaConfig) -> Result<Self, BrokerError> {
+    pub(super) fn new(config: &KafkaConfig, limits: &Arc<Limits>) -> Result<Self, BrokerError> {
         let shared = Arc::new(Shared::default());
-        let client: BaseProducer<Context> = settings::producer(config)
-            .create_with_context(Context { shared: Arc::clone(&shared) })
-            .map_err(|error| fault::creating("producer", error))?;
-        let client = Arc::new(client);
-        let (served, state) = (Arc::clone(&client), Arc::clone(&shared));
-        // Nobody joins the thread: the producer may be dropped by a delivery, so on it.
-        thread::Builder::new()
-            .name("kafka-producer".to_owned())
-            .spawn(move || serve(&served, &state))
-            .map_err(|error| {
-                BrokerError::Unavailable(format!("no thread for the kafka producer: {error}"))
-            })?;
-        Ok(Self { client, shared })
+        Ok(Self {
+            config: config.clone(),
+            limits: Arc::clone(limits),
+            usual: start(&settings::producer(config), &shared)?,
+            small: Mutex::default(),
+            shared,
+        })
     }
 
     /// Whether a fatal error ended it.
     pub(super) fn is_dead(&self) -> bool {
-        self.client.client().fatal_error().is_some()
+        let is_dead = |client: &Client| client.client().fatal_error().is_some();
+        is_dead(&self.usual) || lock(&self.small).values().any(is_dead)
     }
 
-    /// Leaves the delivery of a record that cannot be sent to the producer's thread, since the
-    /// caller may hold what the delivery needs. Gives it back if too many wait there.
-    fn refuse(&self, delivery: Delivery, why: BrokerError) -> Option<Delivery> {
-        let mut refused = lock(&self.shared.refused);
-        if refused.len() >= MAX_REFUSED {
-            return Some(delivery);
+    /// The client for `topic`: one topic has one, or its records would lose their order.
+    fn client_for(&self, topic: &Topic) -> Result<Client, BrokerError> {
+        let Some(bytes) = self.limits.small_batch(topic) else {
+            return Ok(Arc::clone(&self.usual));
+        };
+        let mut small = lock(&self.small);
+        if let Some(client) = small.get(&bytes) {
+            return Ok(Arc::clone(client));
         }
-        refused.push((delivery, why));
-        None
+        let client = start(&settings::small_batches(&self.config, bytes), &self.shared)?;
+        small.insert(bytes, Arc::clone(&client));
+        Ok(client)
+    }
+
+    /// Leaves the delivery of a record that cannot be sent to a thread of the producer, since the
+    /// caller may hold what the delivery needs.
+    fn refuse(
+        &self,
+        record: ProducerRecord,
+        delivery: Delivery,
+        why: BrokerError,
+    ) -> Result<(), QueueFull> {
+        let mut refused = lock(&self.shared.refused);
+        if refused.len() < MAX_REFUSED {
+            refused.push((delivery, why));
+            return Ok(());
+        }
+        drop(refused);
+        self.give_back(record, delivery)
+    }
+
+    fn give_back(&self, record: ProducerRecord, delivery: Delivery) -> Result<(), QueueFull> {
+        self.shared.settled();
+        Err(QueueFull(record, delivery))
     }
 }
 
-/// The producer's thread. The last owner of the client purges it, so that what is still queued is
-/// reported as undelivered.
+/// Makes a client and its thread.
+fn start(settings: &ClientConfig, shared: &Arc<Shared>) -> Result<Client, BrokerError> {
+    let client: BaseProducer<Context> = settings
+        .create_with_context(Context { shared: Arc::clone(shared) })
+        .map_err(|error| fault::creating("producer", error))?;
+    let client = Arc::new(client);
+    let (served, state) = (Arc::clone(&client), Arc::clone(shared));
+    // Nobody joins the thread: the producer may be dropped by a delivery, so on it.
+    thread::Builder::new()
+        .name("kafka-producer".to_owned())
+        .spawn(move || serve(&served, &state))
+        .map_err(|error| {
+            BrokerError::Unavailable(format!("no thread for the kafka producer: {error}"))
+        })?;
+    Ok(client)
+}
+
+/// A thread of the producer. The last owner of its client purges it, so that what is still queued
+/// is reported as undelivered.
 fn serve(client: &BaseProducer<Context>, shared: &Shared) {
     while !shared.stopped.load(Ordering::Acquire) {
         client.poll(POLL);
@@ -178,12 +226,16 @@ fn serve(client: &BaseProducer<Context>, shared: &Shared) {
 
 impl Producer for KafkaProducer {
     fn send(&self, record: ProducerRecord, delivery: Delivery) -> Result<(), QueueFull> {
+        self.shared.pending.fetch_add(1, Ordering::AcqRel);
+        let client = match self.client_for(&record.topic) {
+            Ok(client) => client,
+            Err(error) => return self.refuse(record, delivery, error),
+        };
         let sent = Box::new(Sent {
             topic: record.topic.clone(),
             size: size(&record),
             delivery: Mutex::new(delivery),
         });
-        self.shared.pending.fetch_add(1, Ordering::AcqRel);
         let message: BaseRecord<'_, [u8], [u8], Box<Sent>> = BaseRecord {
             topic: record.topic.as_str(),
             partition: record.partition,
@@ -193,20 +245,16 @@ impl Producer for KafkaProducer {
             headers: headers(&record.headers),
             delivery_opaque: sent,
         };
-        let (error, sent) = match self.client.send(message) {
+        let (error, sent) = match client.send(message) {
             Ok(()) => return Ok(()),
             Err((error, message)) => (error, message.delivery_opaque),
         };
         let Sent { topic, size, delivery } = *sent;
         let delivery = delivery.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let given_back = if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) {
-            Some(delivery)
-        } else {
-            self.refuse(delivery, fault::delivery(&topic, size, &error))
-        };
-        let Some(delivery) = given_back else { return Ok(()) };
-        self.shared.settled();
-        Err(QueueFull(record, delivery))
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) {
+            return self.give_back(record, delivery);
+        }
+        self.refuse(record, delivery, fault::delivery(&topic, size, &error))
     }
 
     fn flush(&self, timeout: Duration) -> bool {

@@ -84,6 +84,8 @@ const CONSUMER_DEFAULTS: &[(&str, &str)] = &[
 
 /// The same, for the producer.
 const PRODUCER_DEFAULTS: &[(&str, &str)] = &[
+    // Below what a topic takes unless it is told otherwise (1048588).
+    ("batch.size", "1000000"),
     ("compression.type", "lz4"),
     ("linger.ms", "5"),
     // The topic decides how large a record may be; this only has to leave room in the queue.
@@ -209,6 +211,21 @@ pub(super) fn producer(config: &KafkaConfig) -> ClientConfig {
         .set("partitioner", "murmur2_random")
         .set("allow.auto.create.topics", "false");
     client
+}
+
+/// Settings of a producer for topics that take batches of `bytes` only. Nothing is compressed: a
+/// record's own size has to decide whether it fits, not what compression makes of its neighbours.
+pub(super) fn small_batches(config: &KafkaConfig, bytes: u32) -> ClientConfig {
+    let mut client = producer(config);
+    client.remove("compression.codec");
+    client.set("compression.type", "none").set("batch.size", bytes.to_string());
+    client
+}
+
+/// Bytes that the producer puts into one batch.
+pub(super) fn usual_batch(config: &KafkaConfig) -> u64 {
+    let batch = producer(config).get("batch.size").and_then(|bytes| bytes.parse().ok());
+    batch.unwrap_or(1_000_000)
 }
 
 /// Settings of the admin client.

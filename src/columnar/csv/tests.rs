@@ -206,10 +206,7 @@ fn a_file_of_nothing_has_no_header_and_a_header_alone_no_batches() {
 #[test]
 fn a_file_whose_columns_fit_no_schema_is_named_by_its_columns() {
     let error = open(settings(), b"interval_start,pod,color\r\nx,y,z\r\n").err().unwrap();
-    assert_eq!(
-        error.to_string(),
-        "no declared schema fits the columns interval_start, pod, color"
-    );
+    assert_eq!(error.to_string(), "no declared schema fits the columns interval_start, pod, color");
     let zeros = vec![0u8; 5000];
     let error = open(settings(), &zeros).err().unwrap();
     assert!(matches!(error, ReadError::Row(RowError::TooLarge { line: 1, .. })), "{error}");
@@ -270,8 +267,7 @@ fn rows_kept_to_look_at_are_bounded_in_number_and_size() {
 #[test]
 fn big_rows_make_small_batches() {
     let big = format!("a,1,2,{}", "y".repeat(crate::columnar::batch::BATCH_BYTES / 2));
-    let settings =
-        CsvSettings { max_row_bytes: 16 << 20, batch_rows: 100, ..settings() };
+    let settings = CsvSettings { max_row_bytes: 16 << 20, batch_rows: 100, ..settings() };
     let out = read_with(settings, pods(&[&big, &big, &big]).as_bytes());
     assert_eq!(out.batches, [2, 1]);
 }

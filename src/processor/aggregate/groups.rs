@@ -165,8 +165,8 @@ impl Groups {
         if let Some(number) = self.numbers.get(self.key.as_slice()) {
             return Some(*number);
         }
-        let full = self.keys.len() >= self.max_groups
-            || self.key_bytes + self.key.len() > MAX_KEY_BYTES;
+        let full =
+            self.keys.len() >= self.max_groups || self.key_bytes + self.key.len() > MAX_KEY_BYTES;
         if full && !self.keys.is_empty() {
             return None;
         }

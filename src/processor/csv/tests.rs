@@ -112,10 +112,7 @@ fn what_was_left_out_and_mended_is_noted_once_for_the_whole_file() {
     assert_eq!(taken.notes.len(), 1);
     let count = |name: &str, count: u64| (name.to_owned(), count);
     assert_eq!(taken.notes[0].rejected, BTreeMap::from([count("long_row", 1)]));
-    assert_eq!(
-        taken.notes[0].mended,
-        BTreeMap::from([count("cpu", 2), count("short_row", 1)])
-    );
+    assert_eq!(taken.notes[0].mended, BTreeMap::from([count("cpu", 2), count("short_row", 1)]));
     assert!(taken.emitted.iter().all(|(port, _)| *port == Port(0)), "nobody reads the others");
 }
 

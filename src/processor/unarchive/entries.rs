@@ -39,8 +39,7 @@ fn is_zero(block: &Block) -> bool {
 
 /// The checksum counts its own field as spaces.
 fn checksum_fits(block: &Block) -> bool {
-    let outside: u32 =
-        block[..148].iter().chain(&block[156..]).map(|byte| u32::from(*byte)).sum();
+    let outside: u32 = block[..148].iter().chain(&block[156..]).map(|byte| u32::from(*byte)).sum();
     Header::from_byte_slice(block).cksum().is_ok_and(|stated| stated == outside + 8 * 32)
 }
 
@@ -116,11 +115,7 @@ impl<'i, 'a> Entries<'i, 'a> {
     }
 
     /// Reads content of the current file, called `name` in errors; 0 is its end.
-    pub(super) fn content(
-        &mut self,
-        name: &str,
-        buffer: &mut [u8],
-    ) -> Result<usize, ArchiveError> {
+    pub(super) fn content(&mut self, name: &str, buffer: &mut [u8]) -> Result<usize, ArchiveError> {
         let want = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
         if want == 0 {
             return Ok(0);

@@ -3,11 +3,8 @@
 //! Responsible for: tar bytes that no tool would write, and running a node over them.
 //! Not responsible for: what is expected of it.
 
-use std::io::{Read, Write};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::io::Write;
 
-use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
@@ -31,12 +28,7 @@ impl Tar {
     }
 
     /// An entry of any type, with a name as it is.
-    pub(super) fn entry(
-        self,
-        kind: u8,
-        name: impl AsRef<[u8]>,
-        content: impl AsRef<[u8]>,
-    ) -> Self {
+    pub(super) fn entry(self, kind: u8, name: impl AsRef<[u8]>, content: impl AsRef<[u8]>) -> Self {
         let header = header(kind, name.as_ref(), content.as_ref().len() as u64);
         self.raw(header.as_bytes()).padded(content.as_ref())
     }
@@ -149,7 +141,8 @@ impl Sink {
         members
             .map(|(_, record)| {
                 let content = String::from_utf8(read(record)).unwrap();
-                let file = &json(record)["file"];
+                let fields = json(record);
+                let file = &fields["file"];
                 assert_eq!(file["size"], content.len());
                 (file["name"].as_str().unwrap().to_owned(), content)
             })
@@ -230,10 +223,7 @@ impl Bench {
     /// Directories and unlisted files so far.
     pub(super) fn skipped(&self) -> (u64, u64) {
         let counters = &self.counters;
-        (
-            counters.directories.load(Ordering::Relaxed),
-            counters.unlisted.load(Ordering::Relaxed),
-        )
+        (counters.directories.load(Ordering::Relaxed), counters.unlisted.load(Ordering::Relaxed))
     }
 }
 

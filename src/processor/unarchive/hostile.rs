@@ -1,5 +1,5 @@
-//! Responsible for: proving that damaged and hostile archives are refused as a whole, in words, with
-//! nothing emitted, nothing kept and nothing left on the disk.
+//! Responsible for: proving that damaged and hostile archives are refused as a whole, in words,
+//! with nothing emitted, nothing kept and nothing left on the disk.
 //! Not responsible for: archives that are fine (`tests`).
 
 use proptest::prelude::*;
@@ -95,9 +95,8 @@ fn everything_but_files_and_directories_rejects_the_archive_by_name() {
     refused(&bench, "directory", &content, &BAD, "directory \"d/\" has content");
     let old = with(|tar| tar.entry(b'\0', "d/", "hidden"));
     refused(&bench, "old directory", &old, &BAD, "has content");
-    let sparse = |key: &'static str| {
-        with(move |tar| tar.pax(b'x', &[(key, b"1")]).file("pod.csv", "x"))
-    };
+    let sparse =
+        |key: &'static str| with(move |tar| tar.pax(b'x', &[(key, b"1")]).file("pod.csv", "x"));
     refused(&bench, "sparse", &sparse("GNU.sparse.major"), &BAD, "sparse");
 }
 
@@ -283,7 +282,10 @@ fn an_index_that_is_missing_or_no_json_says_what_and_where() {
 
 proptest! {
     #[test]
-    fn no_damage_of_a_byte_changes_what_comes_out(at in any::<prop::sample::Index>(), to in any::<u8>()) {
+    fn no_damage_of_a_byte_changes_what_comes_out(
+        at in any::<prop::sample::Index>(),
+        to in any::<u8>(),
+    ) {
         let bench = Bench::new();
         let whole = good().gz();
         let mut packed = whole.clone();

@@ -2,8 +2,6 @@
 //! accounted for.
 //! Not responsible for: archives that are not (`hostile`).
 
-use std::sync::atomic::AtomicU64;
-
 use flate2::{Compression, GzBuilder};
 
 use super::fixture::{Bench, ROOM, Sink, Tar, good, gzip, json, manifest, read, run};
@@ -13,6 +11,17 @@ use crate::runtime::clock::Monotonic;
 
 fn pairs(files: &[(&str, &str)]) -> Vec<(String, String)> {
     files.iter().map(|(name, content)| ((*name).to_owned(), (*content).to_owned())).collect()
+}
+
+/// A packed file with a name in its gzip header.
+fn named(name: &str, content: &str) -> Vec<u8> {
+    let mut packed = Vec::new();
+    GzBuilder::new()
+        .filename(name)
+        .buf_read(content.as_bytes(), Compression::fast())
+        .read_to_end(&mut packed)
+        .unwrap();
+    packed
 }
 
 const AS_LISTED: &[(&str, &str)] = &[("b.csv", ""), ("a.csv", "a,b\r\n1,2\r\n")];
@@ -113,16 +122,13 @@ fn gzip_of_a_single_file_is_one_member_named_by_its_header() {
         parts
     };
     let text = "x,y\n".repeat(300);
-    let encoder = GzBuilder::new().filename("rows.csv").buf_read(text.as_bytes(), Compression::fast());
-    let mut named = Vec::new();
-    { encoder }.read_to_end(&mut named).unwrap();
-    assert_eq!(run(all(), &named).unwrap().files(), pairs(&[("rows.csv", &text)]));
+    assert_eq!(
+        run(all(), &named("rows.csv", &text)).unwrap().files(),
+        pairs(&[("rows.csv", &text)])
+    );
     let unnamed = gzip(b"short");
     assert_eq!(run(all(), &unnamed).unwrap().files(), pairs(&[("content", "short")]));
-    let evil = GzBuilder::new().filename("../x").buf_read(&b"x"[..], Compression::fast());
-    let mut packed = Vec::new();
-    { evil }.read_to_end(&mut packed).unwrap();
-    let failure = run(all(), &packed).err().unwrap();
+    let failure = run(all(), &named("../x", "x")).err().unwrap();
     assert_eq!(failure.class(), Some(&FailureClass::BAD_ARCHIVE));
 }
 
@@ -236,13 +242,21 @@ fn long_work_says_that_it_goes_on() {
     assert!(bench.run(&body.end()).unwrap().progressed > 4);
 }
 
-/// A clock on which every look takes a second.
-#[derive(Default)]
-struct Slow(AtomicU64);
+/// A clock on which every look takes some seconds.
+struct Slow {
+    seconds: u64,
+    now: AtomicU64,
+}
+
+impl Slow {
+    fn shared(seconds: u64) -> Arc<dyn Clock> {
+        Arc::new(Self { seconds, now: AtomicU64::new(0) })
+    }
+}
 
 impl Clock for Slow {
     fn now(&self) -> Monotonic {
-        Monotonic(Duration::from_secs(self.0.fetch_add(1, Ordering::Relaxed)))
+        Monotonic(Duration::from_secs(self.now.fetch_add(self.seconds, Ordering::Relaxed)))
     }
 
     fn unix_millis(&self) -> i64 {
@@ -254,7 +268,7 @@ impl Clock for Slow {
 fn an_archive_that_takes_too_long_is_too_large() {
     let bench = Bench::new();
     let mut parts = bench.parts();
-    parts.clock = Arc::new(Slow::default());
+    parts.clock = Slow::shared(1);
     parts.limits.time = Duration::from_secs(3);
     let failure = run(parts, &good().gz()).err().unwrap();
     assert_eq!(failure.class(), Some(&FailureClass::TOO_LARGE));
@@ -266,7 +280,7 @@ fn a_spool_without_room_is_an_unavailable_dependency() {
     let bench = Bench::new();
     let held = bench.spool.budget().reserve_blocking(ROOM, &mut || false).unwrap();
     let mut parts = bench.parts();
-    parts.clock = Arc::new(Slow(AtomicU64::new(100)));
+    parts.clock = Slow::shared(20);
     let failure = run(parts, &good().gz()).err().unwrap();
     assert!(matches!(failure, Failure::Unavailable { .. }), "{failure:?}");
     assert!(failure.why().contains("no room in the spool"), "{failure}");

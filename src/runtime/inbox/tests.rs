@@ -1,3 +1,6 @@
+//! Responsible for: backpressure, handing over between readers, and the ways a queue ends.
+//! Not responsible for: restarts of the readers (`runtime::supervisor`).
+
 use std::thread;
 
 use futures_util::StreamExt;

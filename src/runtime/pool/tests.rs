@@ -1,3 +1,7 @@
+//! Responsible for: conservation, order and endings of pools, with real threads under a clock that
+//! moves when it is told to, and the rules of the desk.
+//! Not responsible for: heartbeats (`runtime::heartbeat`) and queues (`runtime::inbox`).
+
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;
 use std::sync::{Condvar, Mutex};

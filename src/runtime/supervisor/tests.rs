@@ -1,3 +1,7 @@
+//! Responsible for: what survives a restart, when there is none, and how ends are reported, with
+//! actors on a real arbiter.
+//! Not responsible for: the decision between restart and escalation (`progress::restart`).
+
 use std::panic::resume_unwind;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;

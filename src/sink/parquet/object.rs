@@ -121,13 +121,7 @@ impl OpenObject {
         let writer = encoder.into_inner().map_err(|error| failure(&trouble, &error))?;
         let (content, digest) = writer.finish();
         let path = with_digest(&about.path, &digest);
-        Ok(FinishedObject {
-            path,
-            content,
-            rows,
-            schema: about.schema,
-            columns: about.columns,
-        })
+        Ok(FinishedObject { path, content, rows, schema: about.schema, columns: about.columns })
     }
 }
 

@@ -38,8 +38,9 @@ const BLOCK_BYTES: usize = 16 << 20;
 const MAX_OPEN: usize = 32;
 /// Bytes that open objects may hold in memory together.
 const MAX_BUFFERED: usize = 48 << 20;
-/// Objects of one input record. Each is a file until it is uploaded.
-pub const MAX_OBJECTS: usize = 512;
+/// Objects of one input record. Each is an open file until it is uploaded, and processes may
+/// have few of those.
+pub const MAX_OBJECTS: usize = 256;
 /// Longest path of an object in bytes, as S3 has it.
 const MAX_PATH: usize = 1024;
 /// Longest suffix that a finished object's path gets.
@@ -110,8 +111,11 @@ impl Run {
         record: &Record,
         schema: SchemaRef,
     ) -> Result<Self, Failure> {
-        let path_columns =
-            plan.columns.iter().map(|name| column_index(&schema, name)).collect::<Result<_, _>>()?;
+        let path_columns = plan
+            .columns
+            .iter()
+            .map(|name| column_index(&schema, name))
+            .collect::<Result<_, _>>()?;
         let kept: Vec<usize> = (0..schema.fields().len())
             .filter(|index| !plan.omit.contains(schema.field(*index).name()))
             .collect();
@@ -158,7 +162,11 @@ impl Run {
     }
 
     /// Ends the run; returns its objects in the order in which they ended.
-    pub fn close(mut self, plan: &Plan, ledger: &mut Ledger) -> Result<Vec<FinishedObject>, Failure> {
+    pub fn close(
+        mut self,
+        plan: &Plan,
+        ledger: &mut Ledger,
+    ) -> Result<Vec<FinishedObject>, Failure> {
         if let Some(block) = self.blocks.take().map_err(|error| encoding(&error))? {
             self.write_block(plan, ledger, &block)?;
         }
@@ -320,6 +328,9 @@ fn identity(like: &Record, path: &str, part: u32) -> Vec<u8> {
         add(&origin.partition.0.to_le_bytes());
         add(&like.source.offset().0.to_le_bytes());
     }
+    // Objects of another digest of the member are retired, so they must not be the same objects
+    // even where their rows are.
+    add(meta.digest.as_ref().map_or(&[][..], |digest| digest.as_bytes().as_slice()));
     add(meta.schema.as_deref().unwrap_or_default().as_bytes());
     add(path.as_bytes());
     add(&part.to_le_bytes());

@@ -6,7 +6,7 @@
 
 use crate::model::{Body, Failure, FailureClass, NodeName, Outcome, PipelineName, Record};
 use crate::progress::obligation::Obligation;
-use crate::runtime::inbox::Address;
+use crate::runtime::inbox::{Address, TrySendError};
 use crate::runtime::node::{Duties, ScopeId, Stopped, Writer};
 use crate::sink::config;
 use crate::sink::parquet::object::{FinishedObject, properties};
@@ -162,6 +162,17 @@ impl Writer for ParquetWriter {
 
     fn abort(&mut self) {
         self.forget_record();
+        if self.committed.is_empty() {
+            return;
+        }
+        // The record may have failed for want of spool, which the records before it still hold:
+        // it would be tried again in vain for as long as they lie here.
+        let committed = std::mem::take(&mut self.committed);
+        if let Err(TrySendError::Full(back) | TrySendError::Closed(back)) =
+            self.sink.try_send(committed)
+        {
+            self.committed = back;
+        }
     }
 
     fn flush(&mut self) -> Result<(), Stopped> {

@@ -75,6 +75,18 @@ impl Polling {
     }
 }
 
+struct Deaf;
+
+impl Rebalance for Deaf {
+    fn assigned(&mut self, _: &[TopicPartition]) {}
+
+    fn revoked(&mut self, _: &[TopicPartition]) -> Vec<(TopicPartition, Offset)> {
+        Vec::new()
+    }
+
+    fn lost(&mut self, _: &[TopicPartition]) {}
+}
+
 /// Takes records as they come, until there are `count`.
 fn drain(buffer: &PartitionBuffer, count: usize) -> Vec<i64> {
     let deadline = Instant::now() + PATIENCE;
@@ -156,10 +168,11 @@ fn a_lost_partition_takes_its_commits_with_it() {
 fn the_last_commit_is_made_before_the_group_is_left() {
     let polling = polling(1);
     let partitions = polling.assigned();
-    let positions = polling.thread.positions();
     polling.orders.commit(partitions[0].clone(), Offset(9));
     polling.thread.join();
-    assert_eq!(positions.committed(&partitions).unwrap(), [Some(Offset(9))]);
+    let config = ConsumerConfig::new("group", vec!["t".into()]);
+    let next = polling.log.consumer(&config, Box::new(Deaf)).unwrap();
+    assert_eq!(next.positions().committed(&partitions).unwrap(), [Some(Offset(9))]);
 }
 
 #[test]

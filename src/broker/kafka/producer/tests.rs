@@ -1,6 +1,5 @@
 //! What the producer does without a broker: nothing listens where these connect to.
 
-use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, channel};
 
 use super::*;
@@ -10,7 +9,8 @@ const SOON: Duration = Duration::from_secs(30);
 fn producer(properties: &[(&str, &str)]) -> KafkaProducer {
     let properties: BTreeMap<String, String> =
         properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    KafkaProducer::new(&KafkaConfig { bootstrap: "127.0.0.1:1".to_owned(), properties }).unwrap()
+    let config = KafkaConfig { bootstrap: "127.0.0.1:1".to_owned(), properties };
+    KafkaProducer::new(&config, &Arc::new(Limits::new(1_000_000))).unwrap()
 }
 
 fn record(bytes: usize) -> ProducerRecord {
@@ -65,6 +65,17 @@ fn a_dropped_producer_reports_what_it_still_held() {
     drop(producer);
     let outcome = told.recv_timeout(SOON).unwrap();
     assert!(outcome.is_err_and(|error| error.is_transient()));
+}
+
+#[test]
+fn topics_share_a_client_unless_they_take_small_batches_only() {
+    let producer = producer(&[]);
+    let client = |name: &str| producer.client_for(&Topic::from(name)).unwrap();
+    producer.limits.learn(&Topic::from("small"), 2000);
+    producer.limits.learn(&Topic::from("as small"), 1900);
+    assert!(Arc::ptr_eq(&client("orders"), &client("others")));
+    assert!(!Arc::ptr_eq(&client("orders"), &client("small")));
+    assert!(Arc::ptr_eq(&client("small"), &client("as small")));
 }
 
 #[test]

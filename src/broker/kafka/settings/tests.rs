@@ -105,6 +105,14 @@ fn an_alias_replaces_the_default_it_means() {
 }
 
 #[test]
+fn small_batches_are_not_compressed_whatever_the_alias() {
+    let client = small_batches(&config(&[("compression.codec", "zstd")]), 1024);
+    assert_eq!(client.get("compression.codec"), None);
+    assert_eq!(client.get("compression.type"), Some("none"));
+    assert_eq!(client.get("batch.size"), Some("1024"));
+}
+
+#[test]
 fn a_consumer_never_resets_or_commits_by_itself() {
     let mut group = ConsumerConfig::new("g", vec!["orders".into()]);
     group.assignor = Assignor::CooperativeSticky;

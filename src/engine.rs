@@ -1,0 +1,237 @@
+//! The engine: builds a pipeline bottom-up, runs it, drains it top-down.
+//!
+//! Responsible for: the order in which parts start and stop, and how a run ends.
+//! Not responsible for: what any part does.
+//!
+//! Start, so that each part finds what it hands over to:
+//! 1. log, producer, topics
+//! 2. dead letters
+//! 3. sinks
+//! 4. stages, from the last to the first, and the nodes between them
+//! 5. sources
+//!
+//! Drain, so that nothing is handed to a part that has stopped:
+//! 1. sources take no more records and wait until those in flight have their outcome
+//! 2. sources commit what is done and leave their groups
+//! 3. stages work off what is left, from the first to the last
+//! 4. calls, sinks and dead letters stop
+
+mod blueprint;
+mod context;
+mod nodes;
+mod sinks;
+mod sources;
+mod stages;
+
+use std::time::Duration;
+
+use actix::Arbiter;
+
+use crate::broker::BrokerError;
+use crate::config::Config;
+use crate::engine::blueprint::Parts;
+use crate::engine::context::Context;
+use crate::engine::nodes::Spools;
+use crate::engine::sources::RunningGroup;
+use crate::engine::stages::{Builder, RunningStages};
+use crate::runtime::escalation::{Ending, Escalated};
+use crate::runtime::shutdown::{Shutdown, ShutdownToken};
+use crate::runtime::supervisor::Child;
+use crate::source::config::Config as Source;
+use crate::topology::{self, Feed, NodeKind, Stage, Topology};
+
+/// Why a pipeline could not start, or ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct EngineError {
+    /// What kind of end it is.
+    pub ending: Ending,
+    /// What happened, on what, and what to do.
+    pub why: String,
+}
+
+impl EngineError {
+    fn internal(error: impl ToString) -> Self {
+        Self { ending: Ending::Internal, why: error.to_string() }
+    }
+
+    fn misconfigured(why: impl Into<String>) -> Self {
+        Self { ending: Ending::Misconfigured, why: why.into() }
+    }
+
+    fn dependency(why: impl Into<String>) -> Self {
+        Self { ending: Ending::Dependency, why: why.into() }
+    }
+
+    fn broker(error: BrokerError) -> Self {
+        Self { ending: Ending::Dependency, why: error.to_string() }
+    }
+}
+
+impl From<Escalated> for EngineError {
+    fn from(Escalated { ending, why }: Escalated) -> Self {
+        Self { ending, why }
+    }
+}
+
+/// How a pipeline that was told to stop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Whether everything in flight had its outcome, so that nothing will be processed again.
+    pub complete: bool,
+}
+
+/// A running pipeline.
+pub struct Running {
+    context: Context,
+    shutdown: ShutdownToken,
+    sources: Vec<RunningGroup>,
+    stages: RunningStages,
+    /// Dropped to end waits for dependencies.
+    stopping: crossbeam_channel::Sender<()>,
+    /// Sinks and dead letters, in the order in which they started.
+    bottom: Vec<Child>,
+    _arbiter: Arbiter,
+}
+
+/// Runs a topology until `shutdown` asks for its end, or an error ends it.
+///
+/// # Errors
+/// What kept it from starting, or what ended it.
+pub async fn run(
+    topology: Topology,
+    config: Config,
+    shutdown: Shutdown,
+) -> Result<Ended, EngineError> {
+    start(topology, config, &shutdown).await?.ended().await
+}
+
+/// Starts a topology. Has to be called within an actix system.
+///
+/// # Errors
+/// What kept it from starting.
+pub async fn start(
+    topology: Topology,
+    config: Config,
+    shutdown: &Shutdown,
+) -> Result<Running, EngineError> {
+    let context = Context::open(&topology, config).await?;
+    context.ensure(vec![context.dead_letter_spec()]).await?;
+
+    let arbiter = Arbiter::new();
+    let (failures, letters) = sinks::dead_letters(&context, arbiter.handle());
+    let mut bottom = vec![letters];
+    let spools = Spools::new(&context, &topology.graph);
+    let lanes = context.config.workers.lanes().get();
+    let mut parts = Parts::default();
+    for (index, node) in topology.graph.nodes.iter().enumerate() {
+        let step = match &node.kind {
+            NodeKind::Source(source) => Some(nodes::source_step(source)),
+            NodeKind::Processor(config) => {
+                nodes::processor_step(&context, &topology.graph, index, config, &spools)?
+            }
+            NodeKind::Sink(config) => {
+                let arbiter = arbiter.handle();
+                let sink = sinks::start(
+                    &context, &node.name, config, lanes, &spools, &failures, arbiter,
+                )?;
+                bottom.push(sink.child);
+                Some(sink.step)
+            }
+        };
+        parts.steps.extend(step.map(|step| (index, step)));
+    }
+
+    let plan = topology::stages(&topology.graph);
+    let (stopping, stopped) = crossbeam_channel::bounded(0);
+    let builder = Builder {
+        context: &context,
+        graph: &topology.graph,
+        parts: &parts,
+        spools: &spools,
+        failures: &failures,
+        stopping: stopped,
+        local: None,
+        arbiter: arbiter.handle(),
+    };
+    let stages = builder.start(&plan)?;
+    let sources = start_sources(&context, &topology, &plan, &stages)?;
+    tracing::info!(pipeline = %context.pipeline, "pipeline runs");
+    let shutdown = shutdown.token();
+    Ok(Running { context, shutdown, sources, stages, stopping, bottom, _arbiter: arbiter })
+}
+
+fn start_sources(
+    context: &Context,
+    topology: &Topology,
+    plan: &[Stage],
+    stages: &RunningStages,
+) -> Result<Vec<RunningGroup>, EngineError> {
+    let mut started = Vec::new();
+    for stage in plan {
+        for (entry, way_in) in stage.entries.iter().enumerate() {
+            let Feed::Source(node) = way_in.feed else { continue };
+            let NodeKind::Source(Source::Kafka(source)) = &topology.graph.nodes[node].kind else {
+                continue;
+            };
+            let Some(lanes) = stages.lanes.get(&stage.id) else { continue };
+            started.push(sources::start(context, source, lanes.clone(), entry as u16)?);
+        }
+    }
+    Ok(started)
+}
+
+impl Running {
+    /// Waits until the pipeline is told to stop or cannot go on, and stops it.
+    ///
+    /// # Errors
+    /// What it could not go on from.
+    pub async fn ended(self) -> Result<Ended, EngineError> {
+        let escalation = self.context.escalation.clone();
+        let (asked, dying) = (self.shutdown.clone(), self.shutdown.clone());
+        let failed = tokio::select! {
+            () = asked.draining() => None,
+            escalated = escalation.raised() => Some(escalated),
+        };
+        // A pipeline that cannot go on still finishes what it can: the others get a clean start.
+        let complete = tokio::select! {
+            complete = self.drain() => complete,
+            () = dying.stopping() => false,
+        };
+        match failed.or_else(|| escalation.get()) {
+            Some(escalated) => Err(escalated.into()),
+            None => Ok(Ended { complete }),
+        }
+    }
+
+    /// The drain, in the order of the module's text.
+    async fn drain(self) -> bool {
+        let deadline = self.context.config.shutdown.drain_deadline;
+        tracing::info!(pipeline = %self.context.pipeline, ?deadline, "draining");
+        // 1. no more records; those in flight get their outcome
+        let mut complete = true;
+        for source in &self.sources {
+            complete &= source.drain(deadline).await;
+        }
+        // 2. commit and leave
+        for source in self.sources {
+            source.stop().await;
+        }
+        // 3. stages, in the order in which records flow
+        drop(self.stopping);
+        for pool in &self.stages.pools {
+            if pool.drain(STAGE_DRAIN).await.is_err() {
+                pool.stop();
+                complete = false;
+            }
+        }
+        // 4. the rest
+        self.stages.callers.iter().for_each(Child::stop);
+        self.bottom.iter().rev().for_each(Child::stop);
+        tracing::info!(pipeline = %self.context.pipeline, complete, "pipeline stopped");
+        complete
+    }
+}
+
+/// How long the threads of one stage may take to end once nothing is in flight.
+const STAGE_DRAIN: Duration = Duration::from_secs(5);

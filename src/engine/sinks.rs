@@ -1,0 +1,148 @@
+//! Starting sinks.
+//!
+//! Responsible for: the actor of each sink, and the factory of its CPU half.
+//! Not responsible for: what they do (`sink`).
+
+use std::sync::Arc;
+
+use actix::ArbiterHandle;
+use tokio::sync::Semaphore;
+
+use crate::engine::blueprint::{StepFactory, WriterFactory};
+use crate::engine::nodes::Spools;
+use crate::engine::{Context, EngineError};
+use crate::model::NodeName;
+use crate::progress::obligation::Owed;
+use crate::runtime::handover::Handover;
+use crate::runtime::inbox::{Address, inbox};
+use crate::runtime::node::Failed;
+use crate::runtime::supervisor::{Child, ChildSpec, supervise};
+use crate::sink::config::{Config, KafkaSink as KafkaSettings, ParquetSink as ParquetSettings};
+use crate::sink::dead_letter::{DeadLetterContext, DeadLetters};
+use crate::sink::kafka::{Encoded, KafkaSink, KafkaSinkContext, KafkaWriter};
+use crate::sink::parquet::{CONCURRENCY, ObjectRoot, ParquetSink, ParquetWriter, UploadContext};
+
+/// A running sink.
+pub struct RunningSink {
+    /// Its CPU half, for the stages that end in it.
+    pub step: StepFactory,
+    /// Its actor.
+    pub child: Child,
+}
+
+/// Starts the dead letters.
+pub fn dead_letters(context: &Context, arbiter: ArbiterHandle) -> (Address<Failed>, Child) {
+    let (address, failures) = inbox("dead letters", context.config.limits.batch_records);
+    let letters = DeadLetterContext {
+        topic: context.dead_letter_topic(),
+        pipeline: context.pipeline.clone(),
+        producer: context.producer.clone(),
+        clock: context.clock.clone(),
+        escalation: context.escalation.clone(),
+        room: Arc::default(),
+    };
+    let child = supervise(ChildSpec {
+        name: "dead letters".to_owned(),
+        policy: context.restart_policy(),
+        clock: context.clock.clone(),
+        arbiter,
+        factory: move |lifeline| DeadLetters::new(letters.clone(), failures.clone(), lifeline),
+    });
+    context.watch(&child);
+    (address, child)
+}
+
+/// Starts a sink; `lanes` is the number of lanes of the stages that end in it.
+pub fn start(
+    context: &Context,
+    name: &NodeName,
+    config: &Config,
+    lanes: usize,
+    spools: &Spools,
+    failures: &Address<Failed>,
+    arbiter: ArbiterHandle,
+) -> Result<RunningSink, EngineError> {
+    match config {
+        Config::Kafka(settings) => Ok(kafka(context, name, settings, lanes, failures, arbiter)),
+        Config::Parquet(settings) => parquet(context, name, settings, spools, arbiter),
+        Config::Table(_) => Err(EngineError::misconfigured(format!(
+            "sink {name} writes a table, which needs a state store"
+        ))),
+    }
+}
+
+fn kafka(
+    context: &Context,
+    name: &NodeName,
+    settings: &KafkaSettings,
+    lanes: usize,
+    failures: &Address<Failed>,
+    arbiter: ArbiterHandle,
+) -> RunningSink {
+    let (address, batches) = inbox(format!("sink {name}"), context.config.limits.sink_batches);
+    let shared = KafkaSinkContext::new(
+        name.clone(),
+        context.producer.clone(),
+        failures.clone(),
+        context.escalation.clone(),
+        context.instruments.clone(),
+    );
+    let child = supervise(ChildSpec {
+        name: format!("sink {name}"),
+        policy: context.restart_policy(),
+        clock: context.clock.clone(),
+        arbiter,
+        factory: move |lifeline| KafkaSink::new(shared.clone(), batches.clone(), lifeline),
+    });
+    context.watch(&child);
+    let held: Vec<Handover<Owed<Encoded>>> = (0..lanes).map(|_| Handover::default()).collect();
+    let (settings, pipeline) = (settings.clone(), context.pipeline.clone());
+    let factory: WriterFactory = Arc::new(move |lane| {
+        let committed = held[lane.index()].clone();
+        Box::new(KafkaWriter::new(&settings, pipeline.clone(), address.clone(), committed))
+    });
+    RunningSink { step: StepFactory::Writer(factory), child }
+}
+
+fn parquet(
+    context: &Context,
+    name: &NodeName,
+    settings: &ParquetSettings,
+    spools: &Spools,
+    arbiter: ArbiterHandle,
+) -> Result<RunningSink, EngineError> {
+    let root = ObjectRoot::open(&settings.url)
+        .map_err(|error| EngineError::dependency(format!("sink {name}: {error}")))?;
+    let (address, batches) = inbox(format!("sink {name}"), context.config.limits.sink_batches);
+    let (clock, instruments) = (context.clock.clone(), context.instruments.clone());
+    let upload = UploadContext::new(name.clone(), root, clock, instruments);
+    let uploads = Arc::new(Semaphore::new(CONCURRENCY));
+    let child = supervise(ChildSpec {
+        name: format!("sink {name}"),
+        policy: context.restart_policy(),
+        clock: context.clock.clone(),
+        arbiter,
+        factory: move |lifeline| {
+            let (upload, uploads) = (upload.clone(), uploads.clone());
+            ParquetSink::new(upload, uploads, batches.clone(), lifeline)
+        },
+    });
+    context.watch(&child);
+    let (name, settings) = (name.clone(), settings.clone());
+    let (pipeline, spool) = (context.pipeline.clone(), spools.make()?);
+    let build = move || {
+        ParquetWriter::new(
+            name.clone(),
+            pipeline.clone(),
+            &settings,
+            spool.clone(),
+            address.clone(),
+        )
+    };
+    build().map_err(|error| EngineError::misconfigured(error.to_string()))?;
+    let factory: WriterFactory = Arc::new(move |_lane| match build() {
+        Ok(writer) => Box::new(writer),
+        Err(error) => unreachable!("the same settings were fine at start: {error}"),
+    });
+    Ok(RunningSink { step: StepFactory::Writer(factory), child })
+}

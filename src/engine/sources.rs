@@ -1,0 +1,192 @@
+//! Starting sources and draining them.
+//!
+//! Responsible for: the poll thread, the assignment and the partition consumers of each source.
+//! Not responsible for: what they do (`broker::group`, `source`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Arbiter;
+use tokio::sync::oneshot;
+
+use crate::broker::group::{
+    Assignment, AssignmentContext, AssignmentEvent, BufferLimits, PartitionActors, PollOrders,
+    PollSettings, PollThread,
+};
+use crate::broker::{ConsumerConfig, Start};
+use crate::engine::{Context, EngineError};
+use crate::model::Topic;
+use crate::runtime::inbox::{Address, inbox};
+use crate::runtime::lanes::Lanes;
+use crate::runtime::supervisor::{Child, ChildSpec, supervise};
+use crate::source::config::KafkaSource;
+use crate::source::partition_consumer::{PartitionConsumer, SourceContext, SourceSettings};
+use crate::source::start::StartResolver;
+
+/// A running membership in a consumer group.
+pub struct RunningGroup {
+    name: String,
+    events: Address<AssignmentEvent>,
+    assignment: Child,
+    poll: PollThread,
+    _arbiter: Arbiter,
+}
+
+/// A group's poll thread and the slots of its orders, before its actors are known.
+pub struct Joined {
+    name: String,
+    events: Address<AssignmentEvent>,
+    inbox: crate::runtime::inbox::Inbox<AssignmentEvent>,
+    /// Orders to the poll thread.
+    pub orders: Arc<PollOrders>,
+    /// The poll thread.
+    pub poll: PollThread,
+}
+
+/// Joins `group` on `topics`. Assignments wait until [`Joined::run`].
+pub fn join(
+    context: &Context,
+    group: &str,
+    topics: Vec<Topic>,
+    assignor: crate::broker::Assignor,
+) -> Result<Joined, EngineError> {
+    let consumer = &context.config.consumer;
+    let config = ConsumerConfig {
+        topics,
+        group: group.to_owned(),
+        assignor,
+        session_timeout: consumer.session_timeout,
+        max_poll_interval: consumer.max_poll_interval,
+        prefetch_bytes: usize::try_from(consumer.prefetch_bytes).unwrap_or(usize::MAX),
+    };
+    let (events, inbox) = inbox(format!("assignment-{group}"), 64);
+    let orders = Arc::new(PollOrders::default());
+    let settings = PollSettings {
+        consumer: config,
+        commit_interval: consumer.commit_interval,
+        drain_deadline: consumer.revoke_drain_deadline,
+    };
+    let poll = PollThread::start(
+        &*context.broker,
+        settings,
+        orders.clone(),
+        events.clone(),
+        context.clock.clone(),
+        context.instruments.clone(),
+    )
+    .map_err(EngineError::broker)?;
+    Ok(Joined { name: group.to_owned(), events, inbox, orders, poll })
+}
+
+impl Joined {
+    /// Starts the assignment; `actors` starts the actor of each partition, on the arbiter given
+    /// to it by being the current one.
+    pub fn run(self, context: &Context, actors: PartitionActors) -> RunningGroup {
+        let arbiter = Arbiter::new();
+        let assigned = AssignmentContext {
+            actors,
+            drain_deadline: context.config.consumer.revoke_drain_deadline,
+            escalation: context.escalation.clone(),
+            instruments: context.instruments.clone(),
+        };
+        let inbox = self.inbox;
+        let assignment = supervise(ChildSpec {
+            name: format!("assignment of {}", self.name),
+            policy: context.restart_policy(),
+            clock: context.clock.clone(),
+            arbiter: arbiter.handle(),
+            factory: move |lifeline| Assignment::new(assigned.clone(), inbox.clone(), lifeline),
+        });
+        context.watch(&assignment);
+        RunningGroup {
+            name: self.name,
+            events: self.events,
+            assignment,
+            poll: self.poll,
+            _arbiter: arbiter,
+        }
+    }
+}
+
+impl RunningGroup {
+    /// Takes no more records, and waits until those in flight have their outcome.
+    pub async fn drain(&self, deadline: Duration) -> bool {
+        let (reply, answer) = oneshot::channel();
+        let event = AssignmentEvent::DrainAll { deadline, reply };
+        self.events.send(event).await.is_ok() && answer.await.unwrap_or(false)
+    }
+
+    /// Hands in the last commits and leaves the group.
+    pub async fn stop(self) {
+        self.assignment.stop();
+        let (name, poll) = (self.name, self.poll);
+        if tokio::task::spawn_blocking(move || poll.join()).await.is_err() {
+            tracing::error!(group = %name, "leaving the group failed");
+        }
+    }
+}
+
+/// Starts a source that feeds entry `entry` of the stage behind `lanes`.
+pub fn start(
+    context: &Context,
+    source: &KafkaSource,
+    lanes: Arc<Lanes>,
+    entry: u16,
+) -> Result<RunningGroup, EngineError> {
+    let joined = join(context, &source.group, vec![source.topic.clone()], source.assignor)?;
+    let shared = Arc::new(SourceContext {
+        settings: settings(context),
+        starts: Arc::new(resolver(context, &joined, &source.group, source.start)),
+        orders: joined.orders.clone(),
+        lanes,
+        entry,
+        clock: context.clock.clone(),
+        instruments: context.instruments.clone(),
+        escalation: context.escalation.clone(),
+        dead_letter_limit: context.dead_letter_limit.clone(),
+        epochs: context.epochs.clone(),
+    });
+    let policy = context.restart_policy();
+    let actors: PartitionActors = Arc::new(move |partition, messages| {
+        let shared = shared.clone();
+        supervise(ChildSpec {
+            name: format!("partition consumer {partition}"),
+            policy: policy.clone(),
+            clock: shared.clock.clone(),
+            arbiter: Arbiter::current(),
+            factory: move |lifeline| {
+                PartitionConsumer::new(
+                    partition.clone(),
+                    shared.clone(),
+                    messages.clone(),
+                    lifeline,
+                )
+            },
+        })
+    });
+    Ok(joined.run(context, actors))
+}
+
+/// Finds out where partitions of the group begin.
+pub fn resolver(context: &Context, joined: &Joined, group: &str, start: Start) -> StartResolver {
+    StartResolver::new(
+        joined.poll.positions(),
+        context.admin.clone(),
+        group.to_owned(),
+        start,
+        context.backoff(),
+    )
+}
+
+fn settings(context: &Context) -> SourceSettings {
+    let limits = &context.config.limits;
+    SourceSettings {
+        batch_records: limits.batch_records,
+        batch_bytes: usize::try_from(limits.batch_bytes).unwrap_or(usize::MAX),
+        in_flight_records: limits.in_flight_records,
+        buffer: BufferLimits {
+            bytes: usize::try_from(limits.buffer_bytes).unwrap_or(usize::MAX),
+            records: limits.buffer_records,
+        },
+    }
+}
