@@ -14,7 +14,6 @@ mod read;
 pub mod units;
 pub mod variables;
 
-use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -40,8 +39,8 @@ pub struct Config {
     pub shutdown: Shutdown,
     /// Restarts of parts of a pipeline.
     pub restart: Restart,
-    /// HTTP.
-    pub api: Api,
+    /// HTTP endpoints that take uploads.
+    pub ingress: Ingress,
     /// Logs.
     pub telemetry: Telemetry,
     /// The state store.
@@ -204,40 +203,22 @@ impl Default for Restart {
     }
 }
 
-/// `[api]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Api {
-    /// Address of `/livez`, `/readyz`, `/metrics` and the API.
+/// `[ingress]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ingress {
+    /// Address of the endpoints that take uploads. There is no authentication: beyond loopback
+    /// something in front of it has to see to that.
     pub listen: SocketAddr,
-    /// Bearer token that requests have to carry; needed beyond loopback.
-    pub token: Option<Secret>,
+    /// How long payloads are kept after they were announced.
+    pub retain: Duration,
 }
 
-impl Default for Api {
+impl Default for Ingress {
     fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)), token: None }
-    }
-}
-
-/// A text that no log, error or debug output shows.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a secret text.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text itself, for the one place that compares or sends it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[secret]")
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            retain: Duration::from_secs(7 * 24 * 60 * 60),
+        }
     }
 }
 

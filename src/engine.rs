@@ -4,25 +4,33 @@
 //! Not responsible for: what any part does.
 //!
 //! Start, so that each part finds what it hands over to:
-//! 1. log, producer, topics
-//! 2. dead letters
-//! 3. sinks
-//! 4. stages, from the last to the first, and the nodes between them
-//! 5. sources
+//! 1. log, producer, state store, topics
+//! 2. dispatcher and aggregators
+//! 3. dead letters, publisher of events
+//! 4. sinks
+//! 5. ingress
+//! 6. stages, from the last to the first, and the nodes between them
+//! 7. sources
 //!
 //! Drain, so that nothing is handed to a part that has stopped:
-//! 1. sources take no more records and wait until those in flight have their outcome
-//! 2. sources commit what is done and leave their groups
-//! 3. stages work off what is left, from the first to the last
-//! 4. calls, sinks and dead letters stop
+//! 1. the ingress takes no more uploads
+//! 2. sources take no more records and wait until those in flight have their outcome
+//! 3. sources commit what is done and leave their groups
+//! 4. stages work off what is left, from the first to the last
+//! 5. aggregators finish their batch and leave their group; the dispatcher stops
+//! 6. calls, sinks, publisher and dead letters stop
 
 mod blueprint;
+mod completion;
 mod context;
+mod ingress;
 mod nodes;
 mod sinks;
 mod sources;
 mod stages;
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Arbiter;
@@ -30,15 +38,20 @@ use actix::Arbiter;
 use crate::broker::BrokerError;
 use crate::config::Config;
 use crate::engine::blueprint::Parts;
+use crate::engine::completion::RunningCompletion;
 use crate::engine::context::Context;
 use crate::engine::nodes::Spools;
+use crate::engine::sinks::Starter;
 use crate::engine::sources::RunningGroup;
 use crate::engine::stages::{Builder, RunningStages};
 use crate::runtime::escalation::{Ending, Escalated};
 use crate::runtime::shutdown::{Shutdown, ShutdownToken};
 use crate::runtime::supervisor::Child;
 use crate::source::config::Config as Source;
-use crate::topology::{self, Feed, NodeKind, Stage, Topology};
+use crate::source::ingress::IngressServer;
+use crate::state::StateStore;
+use crate::telemetry::Instruments;
+use crate::topology::{self, Feed, Graph, NodeKind, Stage, Topology};
 
 /// Why a pipeline could not start, or ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -85,11 +98,14 @@ pub struct Ended {
 pub struct Running {
     context: Context,
     shutdown: ShutdownToken,
+    store: Option<Arc<dyn StateStore>>,
+    completion: Option<RunningCompletion>,
+    ingress: Option<IngressServer>,
     sources: Vec<RunningGroup>,
     stages: RunningStages,
     /// Dropped to end waits for dependencies.
     stopping: crossbeam_channel::Sender<()>,
-    /// Sinks and dead letters, in the order in which they started.
+    /// Sinks, publisher and dead letters, in the order in which they started.
     bottom: Vec<Child>,
     _arbiter: Arbiter,
 }
@@ -116,31 +132,32 @@ pub async fn start(
     shutdown: &Shutdown,
 ) -> Result<Running, EngineError> {
     let context = Context::open(&topology, config).await?;
-    context.ensure(vec![context.dead_letter_spec()]).await?;
+    let store = completion::open_store(&context, &topology).await?;
+    let mut topics = completion::topics(&topology);
+    topics.push(context.dead_letter_spec());
+    context.ensure(topics).await?;
 
     let arbiter = Arbiter::new();
+    let completion = match store.clone() {
+        Some(store) => completion::start(&context, &topology, store, arbiter.handle())?,
+        None => None,
+    };
     let (failures, letters) = sinks::dead_letters(&context, arbiter.handle());
     let mut bottom = vec![letters];
-    let spools = Spools::new(&context, &topology.graph);
-    let lanes = context.config.workers.lanes().get();
     let mut parts = Parts::default();
-    for (index, node) in topology.graph.nodes.iter().enumerate() {
-        let step = match &node.kind {
-            NodeKind::Source(source) => Some(nodes::source_step(source)),
-            NodeKind::Processor(config) => {
-                nodes::processor_step(&context, &topology.graph, index, config, &spools)?
-            }
-            NodeKind::Sink(config) => {
-                let arbiter = arbiter.handle();
-                let sink = sinks::start(
-                    &context, &node.name, config, lanes, &spools, &failures, arbiter,
-                )?;
-                bottom.push(sink.child);
-                Some(sink.step)
-            }
-        };
-        parts.steps.extend(step.map(|step| (index, step)));
-    }
+    bottom.extend(completion::borders(&context, &topology, &mut parts, arbiter.handle()));
+    let spools = Spools::new(&context, &topology.graph);
+    let sinks = Starter {
+        context: &context,
+        topology: &topology,
+        store: store.clone(),
+        lanes: context.config.workers.lanes().get(),
+        spools: &spools,
+        failures: &failures,
+        arbiter: arbiter.handle(),
+    };
+    bottom.extend(assemble(&context, &topology.graph, &sinks, &mut parts)?);
+    let ingress = ingress::start(&context, &topology)?;
 
     let plan = topology::stages(&topology.graph);
     let (stopping, stopped) = crossbeam_channel::bounded(0);
@@ -151,14 +168,49 @@ pub async fn start(
         spools: &spools,
         failures: &failures,
         stopping: stopped,
-        local: None,
+        local: ingress.as_ref().map(ingress::payloads),
         arbiter: arbiter.handle(),
     };
     let stages = builder.start(&plan)?;
     let sources = start_sources(&context, &topology, &plan, &stages)?;
     tracing::info!(pipeline = %context.pipeline, "pipeline runs");
-    let shutdown = shutdown.token();
-    Ok(Running { context, shutdown, sources, stages, stopping, bottom, _arbiter: arbiter })
+    Ok(Running {
+        context,
+        shutdown: shutdown.token(),
+        store,
+        completion,
+        ingress,
+        sources,
+        stages,
+        stopping,
+        bottom,
+        _arbiter: arbiter,
+    })
+}
+
+/// Makes the parts of all nodes; returns the actors of the sinks among them.
+fn assemble(
+    context: &Context,
+    graph: &Graph,
+    sinks: &Starter<'_>,
+    parts: &mut Parts,
+) -> Result<Vec<Child>, EngineError> {
+    let mut children = Vec::new();
+    for (index, node) in graph.nodes.iter().enumerate() {
+        let step = match &node.kind {
+            NodeKind::Source(source) => Some(nodes::source_step(source)),
+            NodeKind::Processor(config) => {
+                nodes::processor_step(context, graph, index, config, sinks.spools)?
+            }
+            NodeKind::Sink(config) => {
+                let sink = sinks.start(&node.name, config)?;
+                children.push(sink.child);
+                Some(sink.step)
+            }
+        };
+        parts.steps.extend(step.map(|step| (index, step)));
+    }
+    Ok(children)
 }
 
 fn start_sources(
@@ -182,6 +234,21 @@ fn start_sources(
 }
 
 impl Running {
+    /// Address of the ingress, if the topology has one.
+    pub fn ingress_addr(&self) -> Option<SocketAddr> {
+        self.ingress.as_ref().map(IngressServer::local_addr)
+    }
+
+    /// The state store, if the topology needs one.
+    pub fn store(&self) -> Option<Arc<dyn StateStore>> {
+        self.store.clone()
+    }
+
+    /// What the pipeline counts.
+    pub fn instruments(&self) -> Arc<Instruments> {
+        self.context.instruments.clone()
+    }
+
     /// Waits until the pipeline is told to stop or cannot go on, and stops it.
     ///
     /// # Errors
@@ -208,16 +275,20 @@ impl Running {
     async fn drain(self) -> bool {
         let deadline = self.context.config.shutdown.drain_deadline;
         tracing::info!(pipeline = %self.context.pipeline, ?deadline, "draining");
-        // 1. no more records; those in flight get their outcome
+        // 1. no more uploads
+        if let Some(ingress) = self.ingress {
+            ingress.stop().await;
+        }
+        // 2. no more records; those in flight get their outcome
         let mut complete = true;
         for source in &self.sources {
             complete &= source.drain(deadline).await;
         }
-        // 2. commit and leave
+        // 3. commit and leave
         for source in self.sources {
             source.stop().await;
         }
-        // 3. stages, in the order in which records flow
+        // 4. stages, in the order in which records flow
         drop(self.stopping);
         for pool in &self.stages.pools {
             if pool.drain(STAGE_DRAIN).await.is_err() {
@@ -225,7 +296,13 @@ impl Running {
                 complete = false;
             }
         }
-        // 4. the rest
+        // 5. what was settled is in the progress topic, and is applied now or after the next start
+        if let Some(completion) = self.completion {
+            completion.group.drain(deadline).await;
+            completion.group.stop().await;
+            completion.dispatcher.stop();
+        }
+        // 6. the rest
         self.stages.callers.iter().for_each(Child::stop);
         self.bottom.iter().rev().for_each(Child::stop);
         tracing::info!(pipeline = %self.context.pipeline, complete, "pipeline stopped");

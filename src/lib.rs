@@ -1,7 +1,7 @@
 //! Tidemill.
 pub mod broker;
-pub mod columnar;
 pub mod cli;
+pub mod columnar;
 pub mod completion;
 pub mod config;
 pub mod engine;
@@ -14,5 +14,7 @@ pub mod runtime;
 pub mod sink;
 pub mod source;
 pub mod spool;
+pub mod sql;
+pub mod state;
 pub mod telemetry;
 pub mod topology;

@@ -11,5 +11,6 @@ pub mod config;
 pub mod dead_letter;
 pub mod kafka;
 pub mod parquet;
+pub mod table;
 
 pub use config::Config;

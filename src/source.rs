@@ -13,6 +13,7 @@
 //! ```
 
 pub mod config;
+pub mod ingress;
 pub mod partition_consumer;
 pub mod start;
 

@@ -216,6 +216,9 @@ pub struct ManifestRow {
     pub late: u64,
     /// Why it completed, or why its completion is blocked.
     pub note: Option<String>,
+    /// What else the owner of the shard needs to go on with it, opaque to the store: when its
+    /// deadlines count from, and how its blocked completion came about.
+    pub extra: Value,
 }
 
 /// A manifest with its members, loaded to go on with it.

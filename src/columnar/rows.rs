@@ -166,7 +166,7 @@ impl<R: Read> RowReader<R> {
 
     fn fill(&mut self) -> Result<(), RowError> {
         (self.start, self.end) = (0, 0);
-        while self.end < MARK_BYTES {
+        while self.end <= MARK_BYTES {
             match self.input.read(&mut self.buffer[self.end..]) {
                 Ok(0) => {
                     self.dry = true;

@@ -17,7 +17,7 @@ use crate::broker::Assignor;
 use crate::config::diagnostic::{Diagnostic, Diagnostics, Report};
 use crate::config::document::{self, Context, Section, Value};
 use crate::config::{
-    Api, Config, Consumer, Data, DeadLetters, Limits, LogFormat, Restart, Secret, Shutdown, State,
+    Config, Consumer, Data, DeadLetters, Ingress, Limits, LogFormat, Restart, Shutdown, State,
     Telemetry, Workers, units,
 };
 
@@ -60,10 +60,6 @@ const SHARE: Form<f64> = Form {
 };
 const ADDRESS: Form<SocketAddr> =
     Form { wanted: "an address such as \"127.0.0.1:8080\"", parse: number };
-const TOKEN: Form<Option<Secret>> = Form {
-    wanted: "a text",
-    parse: |text| Some((!text.is_empty()).then(|| Secret::new(text))),
-};
 const ASSIGNOR: Form<Assignor> = Form {
     wanted: "\"range\" or \"cooperative-sticky\"",
     parse: |text| match text {
@@ -144,7 +140,7 @@ impl<'a> Reader<'a> {
             dead_letters: self.dead_letters(),
             shutdown: self.shutdown(),
             restart: self.restart(),
-            api: self.api(),
+            ingress: self.ingress(),
             telemetry: self.telemetry(),
             state: self.state(),
         }
@@ -263,20 +259,15 @@ impl<'a> Reader<'a> {
         restart
     }
 
-    fn api(&self) -> Api {
-        let group = self.group("api");
-        let or = Api::default();
-        let api = Api {
+    fn ingress(&self) -> Ingress {
+        let group = self.group("ingress");
+        let or = Ingress::default();
+        let ingress = Ingress {
             listen: group.get("listen", &ADDRESS, or.listen),
-            token: group.get("token", &TOKEN, or.token),
+            retain: group.get("retain", &TIME, or.retain),
         };
-        if !api.listen.ip().is_loopback() && api.token.is_none() {
-            let message = format!("`listen` is {}, which others can reach", api.listen);
-            let help = "set `token`, best through TIDEMILL_API_TOKEN".to_owned();
-            group.report("listen", Diagnostic::new(message).help(help));
-        }
         group.finish();
-        api
+        ingress
     }
 
     fn telemetry(&self) -> Telemetry {
@@ -304,7 +295,7 @@ impl Group<'_, '_> {
     fn get<T>(&self, key: &'static str, form: &Form<T>, default: T) -> T {
         self.reader.keys.borrow_mut().push(format!("{}.{key}", self.name));
         let in_file = self.section.as_ref().and_then(|section| section.value(key));
-        let from_file = in_file.and_then(|value| self.from_file(&value, form));
+        let from_file = in_file.and_then(|value| self.parsed(&value, form));
         let variable = format!("TIDEMILL_{}_{key}", self.name).to_uppercase();
         let Some(text) = (self.reader.env)(&variable) else { return from_file.unwrap_or(default) };
         (form.parse)(&text).unwrap_or_else(|| {
@@ -315,7 +306,7 @@ impl Group<'_, '_> {
         })
     }
 
-    fn from_file<T>(&self, value: &Value<'_>, form: &Form<T>) -> Option<T> {
+    fn parsed<T>(&self, value: &Value<'_>, form: &Form<T>) -> Option<T> {
         let Some(text) = plain(value) else { return value.wrong(form.wanted) };
         (form.parse)(&text).or_else(|| value.not(&text, form.wanted))
     }

@@ -82,15 +82,6 @@ fn a_drain_may_take_half_of_the_poll_interval_and_no_more() {
 }
 
 #[test]
-fn an_api_that_others_can_reach_needs_a_token() {
-    let shown = parse("[api]\nlisten = \"0.0.0.0:8080\"\n").unwrap_err().to_string();
-    assert!(shown.contains("TIDEMILL_API_TOKEN"), "{shown}");
-    let config = parse("[api]\nlisten = \"0.0.0.0:8080\"\ntoken = \"hush\"\n").unwrap();
-    assert_eq!(config.api.token, Some(Secret::new("hush")));
-    assert!(!format!("{config:?}").contains("hush"));
-}
-
-#[test]
 fn a_file_that_is_not_there_is_an_error_that_names_it() {
     let missing = Path::new("no/such/tidemill.toml");
     let shown = Config::load(Some(missing), &no_env).unwrap_err().to_string();

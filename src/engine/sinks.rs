@@ -9,6 +9,7 @@ use actix::ArbiterHandle;
 use tokio::sync::Semaphore;
 
 use crate::engine::blueprint::{StepFactory, WriterFactory};
+use crate::engine::completion::declared;
 use crate::engine::nodes::Spools;
 use crate::engine::{Context, EngineError};
 use crate::model::NodeName;
@@ -17,10 +18,16 @@ use crate::runtime::handover::Handover;
 use crate::runtime::inbox::{Address, inbox};
 use crate::runtime::node::Failed;
 use crate::runtime::supervisor::{Child, ChildSpec, supervise};
-use crate::sink::config::{Config, KafkaSink as KafkaSettings, ParquetSink as ParquetSettings};
+use crate::sink::config::{
+    Config, KafkaSink as KafkaSettings, ParquetSink as ParquetSettings,
+    TableSink as TableSettings,
+};
 use crate::sink::dead_letter::{DeadLetterContext, DeadLetters};
 use crate::sink::kafka::{Encoded, KafkaSink, KafkaSinkContext, KafkaWriter};
 use crate::sink::parquet::{CONCURRENCY, ObjectRoot, ParquetSink, ParquetWriter, UploadContext};
+use crate::sink::table::{PendingRows, TableSink, TableSinkContext, TableWriter};
+use crate::state::StateStore;
+use crate::topology::Topology;
 
 /// A running sink.
 pub struct RunningSink {
@@ -52,24 +59,89 @@ pub fn dead_letters(context: &Context, arbiter: ArbiterHandle) -> (Address<Faile
     (address, child)
 }
 
-/// Starts a sink; `lanes` is the number of lanes of the stages that end in it.
-pub fn start(
-    context: &Context,
-    name: &NodeName,
-    config: &Config,
-    lanes: usize,
-    spools: &Spools,
-    failures: &Address<Failed>,
-    arbiter: ArbiterHandle,
-) -> Result<RunningSink, EngineError> {
-    match config {
-        Config::Kafka(settings) => Ok(kafka(context, name, settings, lanes, failures, arbiter)),
-        Config::Parquet(settings) => parquet(context, name, settings, spools, arbiter),
-        Config::Table(_) => Err(EngineError::misconfigured(format!(
-            "sink {name} writes a table, which needs a state store"
-        ))),
+/// What starting sinks needs.
+pub struct Starter<'a> {
+    /// Shared by all parts.
+    pub context: &'a Context,
+    /// Declared tables.
+    pub topology: &'a Topology,
+    /// The state store, where the topology needs one.
+    pub store: Option<Arc<dyn StateStore>>,
+    /// Lanes of each stage.
+    pub lanes: usize,
+    /// Spools of sinks that spool.
+    pub spools: &'a Spools,
+    /// The dead letters.
+    pub failures: &'a Address<Failed>,
+    /// Where actors run.
+    pub arbiter: ArbiterHandle,
+}
+
+impl Starter<'_> {
+    /// Starts a sink.
+    pub fn start(&self, name: &NodeName, config: &Config) -> Result<RunningSink, EngineError> {
+        let arbiter = self.arbiter.clone();
+        match config {
+            Config::Kafka(settings) => {
+                Ok(kafka(self.context, name, settings, self.lanes, self.failures, arbiter))
+            }
+            Config::Parquet(settings) => {
+                parquet(self.context, name, settings, self.spools, arbiter)
+            }
+            Config::Table(settings) => self.table(name, settings),
+        }
+    }
+
+    fn table(
+        &self,
+        name: &NodeName,
+        settings: &TableSettings,
+    ) -> Result<RunningSink, EngineError> {
+        let tables = &self.topology.tables;
+        let table = tables.iter().find(|table| table.name == settings.table);
+        let (Some(table), Some(store)) = (table, &self.store) else {
+            let why = format!("sink {name} writes table {}, which is not declared", settings.table);
+            return Err(EngineError::misconfigured(why));
+        };
+        let context = self.context;
+        let (address, batches) = inbox(format!("sink {name}"), context.config.limits.sink_batches);
+        let shared = TableSinkContext {
+            node: name.clone(),
+            store: store.clone(),
+            failures: self.failures.clone(),
+            concurrency: TABLE_WRITES,
+            backoff: context.backoff(),
+            escalation: context.escalation.clone(),
+            instruments: context.instruments.clone(),
+        };
+        let child = supervise(ChildSpec {
+            name: format!("sink {name}"),
+            policy: context.restart_policy(),
+            clock: context.clock.clone(),
+            arbiter: self.arbiter.clone(),
+            factory: move |lifeline| TableSink::new(shared.clone(), batches.clone(), lifeline),
+        });
+        context.watch(&child);
+        let held: Vec<Handover<Owed<PendingRows>>> =
+            (0..self.lanes).map(|_| Handover::default()).collect();
+        let (name, settings) = (name.clone(), settings.clone());
+        let (pipeline, table) = (context.pipeline.clone(), Arc::new(declared(table)));
+        let factory: WriterFactory = Arc::new(move |lane| {
+            Box::new(TableWriter::new(
+                name.clone(),
+                pipeline.clone(),
+                &settings,
+                table.clone(),
+                address.clone(),
+                held[lane.index()].clone(),
+            ))
+        });
+        Ok(RunningSink { step: StepFactory::Writer(factory), child })
     }
 }
+
+/// Writes of one table sink at once: the store groups them into one commit.
+const TABLE_WRITES: usize = 64;
 
 fn kafka(
     context: &Context,

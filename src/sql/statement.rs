@@ -106,9 +106,8 @@ fn refuse_engine_tables(tokens: &[Placed<'_>]) -> Result<(), SqlError> {
 
 /// `OR ROLLBACK` would take everything else of the transaction with it.
 fn refuse_rollback(tokens: &[Placed<'_>]) -> Result<(), SqlError> {
-    let found = tokens
-        .windows(2)
-        .find(|pair| pair[0].token.is("or") && pair[1].token.is("rollback"));
+    let found =
+        tokens.windows(2).find(|pair| pair[0].token.is("or") && pair[1].token.is("rollback"));
     match found {
         Some(pair) => {
             let advice = "OR ROLLBACK would undo what is not this statement's, leave it out";

@@ -141,7 +141,7 @@ pub(super) fn is_read(input: &Input, spec: &PortSpec) -> bool {
     }
 }
 
-/// The port at index `at`; there are at most 255, see [`ports::MOST_SCHEMAS`].
+/// The port at index `at`; there are at most 255, see `ports::MOST_SCHEMAS`.
 pub(super) fn port_at(at: usize) -> Option<Port> {
     u8::try_from(at).ok().map(Port)
 }

@@ -20,10 +20,10 @@
 //! a fan-in at once.
 //!
 //! ```text
-//! orders ─▶│ stage 0: paid ─▶ slim ─▶ out │                     one stage
+//! orders ──▶│ stage 0: paid ─▶ slim ─▶ out │
 //!
 //! uploads ─▶│ stage 0: ours │─▶ payload (fetch) ─▶│ stage 1: files (unarchive) │
-//!          ─▶│ stage 2: rows ─▶ lake                             files.index ─▶ claimed │
+//!   files, files.index ─▶│ stage 2: rows ─▶ lake, claimed ─▶ table │
 //! ```
 
 use crate::processor::config::Config as Processor;

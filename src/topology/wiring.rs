@@ -38,10 +38,13 @@ fn outputs(draft: &Draft) -> Option<Vec<PortSpec>> {
 /// `None` if there were errors here or in a node.
 pub(super) fn wire(report: &Report, drafts: Vec<Draft>, uses: &[Use]) -> Option<Wired> {
     let before = report.len();
-    let wiring = Wiring::new(report, &drafts);
-    let resolved = wiring.resolve();
-    wiring.unread(&resolved, uses);
-    let order = wiring.order(&resolved)?;
+    let (resolved, order) = {
+        let wiring = Wiring::new(report, &drafts);
+        let resolved = wiring.resolve();
+        wiring.unread(&resolved, uses);
+        let order = wiring.order(&resolved)?;
+        (resolved, order)
+    };
     if report.len() > before {
         return None;
     }

@@ -28,7 +28,8 @@ fn strings_names_and_comments_hold_no_parameters() {
 
 #[test]
 fn a_semicolon_in_a_string_ends_nothing_and_one_at_the_end_is_cut_off() {
-    let statement = Statement::parse("  -- first\n DELETE FROM t WHERE a = ';' ; -- done\n").unwrap();
+    let statement =
+        Statement::parse("  -- first\n DELETE FROM t WHERE a = ';' ; -- done\n").unwrap();
     assert_eq!(statement.text(), "DELETE FROM t WHERE a = ';'");
 }
 
@@ -85,7 +86,8 @@ fn only_statements_that_read_or_change_rows_are_taken() {
     for (text, kind) in table {
         assert_eq!(Statement::parse(text).unwrap().kind(), kind, "{text}");
     }
-    for text in ["", " -- nothing", ";", "COMMIT", "PRAGMA x", "DROP TABLE t", "WITH x AS (SELECT 1)"]
+    for text in
+        ["", " -- nothing", ";", "COMMIT", "PRAGMA x", "DROP TABLE t", "WITH x AS (SELECT 1)"]
     {
         assert!(Statement::parse(text).is_err(), "{text}");
     }

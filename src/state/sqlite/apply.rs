@@ -40,10 +40,11 @@ pub(super) fn take_over(
     token: Uuid,
 ) -> Result<Takeover, StateError> {
     let write = || -> rusqlite::Result<(i64, Option<i64>)> {
-        connection.prepare_cached(TAKE_OVER)?.query_row(
-            (shard.pipeline.as_str(), shard.shard, token.as_bytes().as_slice()),
-            |row| Ok((row.get(0)?, row.get(1)?)),
-        )
+        connection
+            .prepare_cached(TAKE_OVER)?
+            .query_row((shard.pipeline.as_str(), shard.shard, token.as_bytes().as_slice()), |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
     };
     let (epoch, next) = write().map_err(|error| failed("take a shard over", &error))?;
     let lease = Lease { key: shard.clone(), epoch: Epoch(epoch.cast_unsigned()), token };
@@ -84,28 +85,20 @@ fn advance(connection: &Connection, lease: &Lease, change: &Change) -> Result<bo
             key.shard, key.pipeline, change.from, change.to
         )));
     }
-    let owner = (key.pipeline.as_str(), key.shard, epoch.0.cast_signed(), token.as_bytes());
+    let owner =
+        (key.pipeline.as_str(), key.shard, epoch.0.cast_signed(), token.as_bytes().as_slice());
     let update = || {
         let (pipeline, shard, epoch, token) = owner;
-        let change = (change.from.0, change.to.0);
-        connection.prepare_cached(ADVANCE)?.execute((
-            pipeline,
-            shard,
-            epoch,
-            token.as_slice(),
-            change.0,
-            change.1,
-        ))
+        let (from, to) = (change.from.0, change.to.0);
+        let mut statement = connection.prepare_cached(ADVANCE)?;
+        statement.execute((pipeline, shard, epoch, token, from, to))
     };
     if update().map_err(|error| failed("move a shard's offset on", &error))? == 1 {
         return Ok(true);
     }
     let read = || -> rusqlite::Result<Option<Option<i64>>> {
-        let (pipeline, shard, epoch, token) = owner;
-        connection
-            .prepare_cached(OWNED)?
-            .query_row((pipeline, shard, epoch, token.as_slice()), |row| row.get(0))
-            .optional()
+        let mut statement = connection.prepare_cached(OWNED)?;
+        statement.query_row(owner, |row| row.get(0)).optional()
     };
     match read().map_err(|error| failed("read a shard's offset", &error))? {
         None => Ok(false),

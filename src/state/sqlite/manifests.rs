@@ -18,19 +18,20 @@ use crate::state::{
 macro_rules! manifest_columns {
     () => {
         "manifest, kind, shard, phase, revision, announced, facts, first_at, last_at, \
-         completed_at, duplicates, conflicts, late, note"
+         completed_at, duplicates, conflicts, late, note, extra"
     };
 }
 
 const UPSERT: &str = concat!(
     "INSERT INTO tidemill_manifest (pipeline, ",
     manifest_columns!(),
-    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) \
+    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) \
      ON CONFLICT (pipeline, manifest) DO UPDATE SET kind = excluded.kind, \
      phase = excluded.phase, revision = excluded.revision, announced = excluded.announced, \
      facts = excluded.facts, first_at = excluded.first_at, last_at = excluded.last_at, \
      completed_at = excluded.completed_at, duplicates = excluded.duplicates, \
-     conflicts = excluded.conflicts, late = excluded.late, note = excluded.note \
+     conflicts = excluded.conflicts, late = excluded.late, note = excluded.note, \
+     extra = excluded.extra \
      WHERE tidemill_manifest.shard = excluded.shard"
 );
 
@@ -73,7 +74,11 @@ pub(super) fn store(
     owner: &ShardKey,
     row: &ManifestRow,
 ) -> Result<(), StateError> {
+    if row.shard != owner.shard {
+        return Err(foreign(&row.manifest, row.shard, owner));
+    }
     let facts = values::json_text("facts of a manifest", &row.facts)?;
+    let extra = values::json_text("state of a manifest", &row.extra)?;
     let write = || {
         connection.prepare_cached(UPSERT)?.execute((
             owner.pipeline.as_str(),
@@ -91,11 +96,9 @@ pub(super) fn store(
             values::stored_count(row.conflicts),
             values::stored_count(row.late),
             row.note.as_deref(),
+            extra,
         ))
     };
-    if row.shard != owner.shard {
-        return Err(foreign(&row.manifest, row.shard, owner));
-    }
     let changed = write().map_err(|error| failed("store a manifest", &error))?;
     if changed == 1 {
         return Ok(());
@@ -180,10 +183,10 @@ pub(super) fn list(
         let rows = statement.query_map((pipeline.as_str(), phase, prefix, limit), |row| {
             Ok(ManifestSummary {
                 row: manifest_row(row)?,
-                expected: values::count(row, 14)?,
-                done: values::count(row, 15)?,
-                dead_lettered: values::count(row, 16)?,
-                rows: values::count(row, 17)?,
+                expected: values::count(row, 15)?,
+                done: values::count(row, 16)?,
+                dead_lettered: values::count(row, 17)?,
+                rows: values::count(row, 18)?,
             })
         })?;
         rows.collect()
@@ -234,6 +237,7 @@ fn manifest_row(row: &Row<'_>) -> rusqlite::Result<ManifestRow> {
         conflicts: values::count(row, 11)?,
         late: values::count(row, 12)?,
         note: row.get(13)?,
+        extra: values::parsed_json(row, 14)?,
     })
 }
 

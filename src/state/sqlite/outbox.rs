@@ -4,7 +4,7 @@
 //! a claim that nothing was heard of.
 //! Not responsible for: delivering (`completion::dispatcher`), or the time, which is an argument.
 
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, Row};
 use uuid::Uuid;
 
 use crate::model::{ManifestKey, PipelineName};

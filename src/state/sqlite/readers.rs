@@ -56,9 +56,8 @@ impl Readers {
         let connection = idle
             .map_or_else(|| open_reader(&self.path), Ok)
             .map_err(|error| failed("open a connection", &error))?;
-        let transaction = connection
-            .unchecked_transaction()
-            .map_err(|error| failed("begin to read", &error))?;
+        let transaction =
+            connection.unchecked_transaction().map_err(|error| failed("begin to read", &error))?;
         let result = work(&transaction);
         drop(transaction);
         self.idle().push(connection);

@@ -124,3 +124,6 @@ pub(super) fn corrupt(
 ) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into())
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,6 +32,7 @@ CREATE TABLE tidemill_manifest (
     conflicts INTEGER NOT NULL,
     late INTEGER NOT NULL,
     note TEXT,
+    extra TEXT NOT NULL,
     PRIMARY KEY (pipeline, manifest)
 ) STRICT, WITHOUT ROWID;
 

@@ -1,0 +1,315 @@
+//! Starting stage 2: the state store, borders, aggregators and the dispatcher.
+//!
+//! Responsible for: turning declared manifests, receipts and tables into running parts.
+//! Not responsible for: what they do (`completion`, `state`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use actix::{Arbiter, ArbiterHandle};
+use tokio::sync::Notify;
+
+use crate::broker::TopicSpec;
+use crate::broker::group::PartitionActors;
+use crate::completion::config::{ActionKind, Owner, Table, TableType};
+use crate::completion::publisher::LARGEST_MESSAGE;
+use crate::completion::{
+    AggregatorContext, AggregatorSettings, AnnounceBoundary, BoundaryContext, DispatcherContext,
+    DispatcherSettings, EventPublisher, Kinds, ManifestAggregator, MemberBoundary, OutboxDispatcher,
+    ProgressTopic, Publisher, PublisherContext, ReceiptBoundary, dispatcher::HttpSender,
+};
+use crate::engine::blueprint::{BoundaryFactory, Parts};
+use crate::engine::nodes::definition_below;
+use crate::engine::sources::{self, RunningGroup};
+use crate::engine::{Context, EngineError};
+use crate::model::NodeName;
+use crate::runtime::supervisor::{Child, ChildSpec, supervise};
+use crate::source::config::Config as Source;
+use crate::state::sqlite::SqliteStore;
+use crate::state::{
+    ColumnType, Declarations, DeclaredTable, DeclaredView, PipelineIdentity, StateError,
+    StateStore, TableOwner,
+};
+use crate::topology::{NodeKind, Topology};
+
+/// Opens the state store, if the topology needs one, and prepares what it declares.
+pub async fn open_store(
+    context: &Context,
+    topology: &Topology,
+) -> Result<Option<Arc<dyn StateStore>>, EngineError> {
+    if topology.manifests.is_empty() && topology.tables.is_empty() {
+        return Ok(None);
+    }
+    let path = context.config.state_path();
+    let opened = tokio::task::spawn_blocking(move || SqliteStore::open(&path)).await;
+    let store = opened.map_err(EngineError::internal)?.map_err(refused)?;
+    let identity = PipelineIdentity {
+        pipeline: context.pipeline.clone(),
+        group: group_of(topology),
+        shards: topology.progress.partitions,
+    };
+    store.prepare(&identity, &declarations(topology)).await.map_err(refused)?;
+    Ok(Some(store))
+}
+
+fn refused(error: StateError) -> EngineError {
+    match error {
+        StateError::Mismatch(why) => EngineError::misconfigured(why),
+        StateError::Unavailable(why) | StateError::Fatal(why) => EngineError::dependency(why),
+    }
+}
+
+/// Consumer group of the pipeline: that of its first source.
+fn group_of(topology: &Topology) -> String {
+    let group = topology.graph.nodes.iter().find_map(|node| match &node.kind {
+        NodeKind::Source(Source::Kafka(source)) => Some(source.group.clone()),
+        _ => None,
+    });
+    group.unwrap_or_else(|| topology.name.to_string())
+}
+
+/// A table as the state store knows it.
+pub fn declared(table: &Table) -> DeclaredTable {
+    DeclaredTable {
+        name: table.name.clone(),
+        owner: match &table.owner {
+            Owner::Member => TableOwner::Member,
+            Owner::Manifest => TableOwner::Manifest,
+            Owner::Key(columns) => TableOwner::Key(columns.clone()),
+        },
+        columns: table.columns.iter().map(|(name, kind)| (name.clone(), column(*kind))).collect(),
+    }
+}
+
+fn declarations(topology: &Topology) -> Declarations {
+    let tables = topology.tables.iter().map(declared);
+    let views = topology.views.iter();
+    let actions = topology.manifests.iter().flat_map(|(_, manifest)| &manifest.on_complete);
+    Declarations {
+        tables: tables.collect(),
+        views: views
+            .map(|view| DeclaredView { name: view.name.clone(), query: view.query.clone() })
+            .collect(),
+        statements: actions
+            .filter_map(|action| match &action.kind {
+                ActionKind::Sql { statements } => Some(statements.clone()),
+                _ => None,
+            })
+            .flatten()
+            .collect(),
+    }
+}
+
+fn column(kind: TableType) -> ColumnType {
+    match kind {
+        TableType::Text => ColumnType::Text,
+        TableType::Int => ColumnType::Int,
+        TableType::Double => ColumnType::Double,
+        TableType::Bool => ColumnType::Bool,
+        TableType::Date => ColumnType::Date,
+        TableType::Instant => ColumnType::Instant,
+        TableType::Json => ColumnType::Json,
+    }
+}
+
+/// The topics that receipts and manifests need.
+pub fn topics(topology: &Topology) -> Vec<TopicSpec> {
+    let receipts = topology.receipts.iter().map(|(_, receipt)| TopicSpec {
+        name: receipt.topic.clone(),
+        partitions: None,
+        settings: BTreeMap::new(),
+    });
+    let progress = (!topology.manifests.is_empty()).then(|| TopicSpec {
+        name: topology.progress_topic(),
+        partitions: Some(topology.progress.partitions),
+        // Events are removed once they are applied, never because they are old.
+        settings: BTreeMap::from([
+            ("retention.ms".to_owned(), "-1".to_owned()),
+            ("retention.bytes".to_owned(), "-1".to_owned()),
+        ]),
+    });
+    receipts.chain(progress).collect()
+}
+
+/// Starts the publisher and puts the borders where the topology declares them; nothing without
+/// manifests and receipts.
+pub fn borders(
+    context: &Context,
+    topology: &Topology,
+    parts: &mut Parts,
+    arbiter: ArbiterHandle,
+) -> Option<Child> {
+    if topology.manifests.is_empty() && topology.receipts.is_empty() {
+        return None;
+    }
+    let publisher = Publisher::new();
+    let shared = PublisherContext {
+        publisher: publisher.clone(),
+        producer: context.producer.clone(),
+        escalation: context.escalation.clone(),
+        room: Arc::default(),
+    };
+    let child = supervise(ChildSpec {
+        name: "publisher of events".to_owned(),
+        policy: context.restart_policy(),
+        clock: context.clock.clone(),
+        arbiter,
+        factory: move |lifeline| EventPublisher::new(shared.clone(), lifeline),
+    });
+    context.watch(&child);
+    let boundary = BoundaryContext {
+        pipeline: context.pipeline.clone(),
+        progress: Arc::new(ProgressTopic {
+            topic: topology.progress_topic(),
+            partitions: topology.progress.partitions,
+            max_bytes: LARGEST_MESSAGE,
+        }),
+        publisher,
+        clock: context.clock.clone(),
+    };
+    place(topology, &boundary, parts);
+    Some(child)
+}
+
+/// Receipts lie outside: one is owed for the record, whatever it is a part of below.
+fn place(topology: &Topology, boundary: &BoundaryContext, parts: &mut Parts) {
+    for (name, receipt) in &topology.receipts {
+        let (name, declared, boundary) = (name.clone(), receipt.clone(), boundary.clone());
+        let factory: BoundaryFactory = Arc::new(move || {
+            Box::new(ReceiptBoundary::new(name.clone(), &declared, boundary.clone()))
+        });
+        put(topology, &receipt.of, None, &factory, parts);
+    }
+    for (kind, manifest) in &topology.manifests {
+        let below = |node: &NodeName| {
+            let index = topology.graph.index_of(node).unwrap_or_default();
+            definition_below(&topology.graph, index)
+        };
+        let (definition, announced) = (below(&manifest.members), below(&manifest.announced_by));
+        let shared = (kind.clone(), manifest.clone(), boundary.clone());
+        let announce: BoundaryFactory = Arc::new(move || {
+            let (kind, manifest, boundary) = shared.clone();
+            Box::new(AnnounceBoundary::new(kind, &manifest, announced, boundary))
+        });
+        let port = manifest.announced_port.as_deref();
+        put(topology, &manifest.announced_by, port, &announce, parts);
+        let shared = (kind.clone(), manifest.clone(), boundary.clone());
+        let member: BoundaryFactory = Arc::new(move || {
+            let (kind, manifest, boundary) = shared.clone();
+            Box::new(MemberBoundary::new(kind, &manifest, definition, boundary))
+        });
+        put(topology, &manifest.members, None, &member, parts);
+    }
+}
+
+/// Puts a border on one output of a node, or on all of its main ones.
+fn put(
+    topology: &Topology,
+    node: &NodeName,
+    port: Option<&str>,
+    factory: &BoundaryFactory,
+    parts: &mut Parts,
+) {
+    let Some(index) = topology.graph.index_of(node) else { return };
+    for (number, spec) in topology.graph.nodes[index].ports().iter().enumerate() {
+        if port.map_or(spec.main, |port| spec.name == port) {
+            parts.boundaries.entry((index, number as u8)).or_default().push(factory.clone());
+        }
+    }
+}
+
+/// Stage 2, running.
+pub struct RunningCompletion {
+    /// The aggregators.
+    pub group: RunningGroup,
+    /// Delivers actions.
+    pub dispatcher: Child,
+}
+
+/// Starts the dispatcher and the aggregators; nothing without manifests.
+pub fn start(
+    context: &Context,
+    topology: &Topology,
+    store: Arc<dyn StateStore>,
+    arbiter: ArbiterHandle,
+) -> Result<Option<RunningCompletion>, EngineError> {
+    if topology.manifests.is_empty() {
+        return Ok(None);
+    }
+    let completed = Arc::new(Notify::new());
+    let dispatcher = dispatcher(context, topology, store.clone(), completed.clone(), arbiter)?;
+    let group = format!("{}.progress", group_of(topology));
+    let assignor = context.config.consumer.assignor;
+    let joined = sources::join(context, &group, vec![topology.progress_topic()], assignor)?;
+    let shared = Arc::new(AggregatorContext {
+        pipeline: context.pipeline.clone(),
+        settings: AggregatorSettings::default(),
+        kinds: Arc::new(Kinds::new(&topology.manifests)),
+        store,
+        orders: joined.orders.clone(),
+        positions: joined.poll.positions(),
+        admin: Some(context.admin.clone()),
+        clock: context.clock.clone(),
+        instruments: context.instruments.clone(),
+        skipped: Arc::default(),
+        escalation: context.escalation.clone(),
+        epochs: Arc::new(AtomicU64::new(0)),
+        completed,
+    });
+    let policy = context.restart_policy();
+    let actors: PartitionActors = Arc::new(move |partition, messages| {
+        let shared = shared.clone();
+        supervise(ChildSpec {
+            name: format!("manifest aggregator {partition}"),
+            policy: policy.clone(),
+            clock: shared.clock.clone(),
+            arbiter: Arbiter::current(),
+            factory: move |lifeline| {
+                ManifestAggregator::new(
+                    partition.clone(),
+                    shared.clone(),
+                    messages.clone(),
+                    lifeline,
+                )
+            },
+        })
+    });
+    Ok(Some(RunningCompletion { group: joined.run(context, actors), dispatcher }))
+}
+
+fn dispatcher(
+    context: &Context,
+    topology: &Topology,
+    store: Arc<dyn StateStore>,
+    completed: Arc<Notify>,
+    arbiter: ArbiterHandle,
+) -> Result<Child, EngineError> {
+    let settings = DispatcherSettings::default();
+    let mut actions = topology.manifests.iter().flat_map(|(_, manifest)| &manifest.on_complete);
+    let tls = actions.any(|action| match &action.kind {
+        ActionKind::Http { url, .. } => url.starts_with("https:"),
+        _ => false,
+    });
+    let http = HttpSender::new(tls, settings.delivery_timeout)
+        .map_err(|error| EngineError::misconfigured(error.to_string()))?;
+    let shared = DispatcherContext {
+        pipeline: context.pipeline.clone(),
+        settings,
+        store,
+        producer: context.producer.clone(),
+        http,
+        clock: context.clock.clone(),
+        instruments: context.instruments.clone(),
+        completed,
+    };
+    let child = supervise(ChildSpec {
+        name: "outbox dispatcher".to_owned(),
+        policy: context.restart_policy(),
+        clock: context.clock.clone(),
+        arbiter,
+        factory: move |lifeline| OutboxDispatcher::new(shared.clone(), lifeline),
+    });
+    context.watch(&child);
+    Ok(child)
+}

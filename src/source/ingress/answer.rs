@@ -1,0 +1,47 @@
+//! Answers that are no success.
+//!
+//! Responsible for: one form of all errors, `{"error": "…"}`.
+//! Not responsible for: when to refuse.
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+
+/// A request that is not served, and why.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    why: String,
+}
+
+impl Refusal {
+    /// Answers `status`, with a text for people.
+    pub(super) fn new(status: StatusCode, why: impl Into<String>) -> Self {
+        Self { status, why: why.into() }
+    }
+
+    /// The request itself is wrong.
+    pub(super) fn bad(why: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, why)
+    }
+
+    /// It may work later; nothing was kept.
+    pub(super) fn unavailable(why: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, why)
+    }
+
+    /// The answer.
+    pub(super) fn answer(&self) -> HttpResponse {
+        HttpResponse::build(self.status).json(serde_json::json!({ "error": self.why }))
+    }
+}
+
+/// Answers paths that nothing is served under.
+pub(super) async fn nothing_here() -> HttpResponse {
+    Refusal::new(StatusCode::NOT_FOUND, "nothing is served under this path").answer()
+}
+
+/// Answers methods that a path does not serve.
+pub(super) async fn wrong_method() -> HttpResponse {
+    let why = "uploads are POSTed, payloads are read with GET";
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, why).answer()
+}

@@ -1,0 +1,66 @@
+//! GET: hands out a payload.
+//!
+//! Responsible for: streaming the file in bounded memory.
+//! Not responsible for: who may ask. An id cannot be guessed, and the ingress listens on loopback
+//! unless its operator says otherwise.
+
+use std::fs::File as StdFile;
+use std::io;
+
+use actix_web::body::SizedStream;
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, web};
+use bytes::{Bytes, BytesMut};
+use futures_util::Stream;
+use futures_util::stream::try_unfold;
+use tokio::fs::File;
+use tokio::io::AsyncReadExt;
+
+use crate::source::ingress::answer::Refusal;
+use crate::source::ingress::spool::{self, blocking};
+use crate::source::ingress::upload::Endpoint;
+
+/// Bytes that are read and sent at once.
+const PIECE: u64 = 64 << 10;
+
+/// Handles GET.
+pub(super) async fn download(endpoint: web::Data<Endpoint>, id: web::Path<String>) -> HttpResponse {
+    match open(&endpoint, &id).await {
+        Ok((file, len)) => HttpResponse::Ok()
+            .content_type("application/octet-stream")
+            .body(SizedStream::new(len, pieces(file, len))),
+        Err(refusal) => refusal.answer(),
+    }
+}
+
+async fn open(endpoint: &Endpoint, id: &str) -> Result<(StdFile, u64), Refusal> {
+    let unknown = || Refusal::new(StatusCode::NOT_FOUND, "there is no payload with this id");
+    let id = spool::parse(id).ok_or_else(unknown)?;
+    let spool = endpoint.spool.clone();
+    let opened = blocking(move || {
+        let file = spool.payload(id)?;
+        let len = file.metadata()?.len();
+        Ok((file, len))
+    });
+    opened.await.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => unknown(),
+        _ => {
+            tracing::error!(ingress = %endpoint.spool.name(), %id, %error, "cannot read a payload");
+            Refusal::unavailable("the payload cannot be read at the moment, try again later")
+        }
+    })
+}
+
+fn pieces(file: StdFile, len: u64) -> impl Stream<Item = io::Result<Bytes>> {
+    try_unfold((File::from_std(file), len), |(mut file, left)| async move {
+        if left == 0 {
+            return Ok(None);
+        }
+        let mut piece = BytesMut::with_capacity(left.min(PIECE) as usize);
+        let count = file.read_buf(&mut piece).await? as u64;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(Some((piece.freeze(), (file, left.saturating_sub(count)))))
+    })
+}
