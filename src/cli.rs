@@ -7,6 +7,7 @@
 //! 4 stopped by a limit that was set, 5 a fault of the engine.
 
 mod check;
+mod demo;
 mod describe;
 mod run;
 
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::config::{self, Config, env};
+use crate::config::{self, Config, Telemetry, env};
 use crate::runtime::escalation::Ending;
 use crate::telemetry::logs::{self, LogFormat};
 use crate::topology::{self, Topology};
@@ -83,6 +84,10 @@ enum Command {
     #[command(after_help = "Examples:\n  tidemill describe topologies/passthrough.toml\n  \
                             tidemill describe topologies/passthrough.toml --format mermaid")]
     Describe(describe::Arguments),
+    /// Runs the cost-management topology on generated payloads; needs no server.
+    #[command(after_help = "Examples:\n  tidemill demo\n  tidemill demo --clusters 3 --days 5 \
+                            --rows 100000\n  tidemill demo --serve")]
+    Demo(demo::Arguments),
     /// Prints a completion script for a shell.
     Completions {
         /// The shell.
@@ -113,12 +118,17 @@ fn dispatch(arguments: Arguments) -> Exit {
         config::LogFormat::Text => LogFormat::Text,
         config::LogFormat::Json => LogFormat::Json,
     };
-    if let Err(error) = logs::start(&config.telemetry.log_level, format) {
+    // Log lines would break the demo's progress bars, so only what needs a look is shown there,
+    // unless somebody asked for more.
+    let quiet = matches!(arguments.command, Command::Demo(_)) && config.telemetry == Telemetry::default();
+    let level = if quiet { "error" } else { &config.telemetry.log_level };
+    if let Err(error) = logs::start(level, format) {
         return refuse(&error);
     }
     match arguments.command {
         Command::Run(arguments) => run::run(arguments, config),
         Command::Check(arguments) => check::check(&arguments),
+        Command::Demo(arguments) => demo::demo(arguments, config),
         Command::Describe(arguments) => describe::describe(&arguments, &config),
         Command::Completions { shell } => {
             let mut command = Arguments::command();

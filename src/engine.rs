@@ -256,9 +256,16 @@ impl Running {
     pub async fn ended(self) -> Result<Ended, EngineError> {
         let escalation = self.context.escalation.clone();
         let (asked, dying) = (self.shutdown.clone(), self.shutdown.clone());
+        let ingress = async {
+            match &self.ingress {
+                Some(ingress) => ingress.failed().await,
+                None => std::future::pending().await,
+            }
+        };
         let failed = tokio::select! {
             () = asked.draining() => None,
             escalated = escalation.raised() => Some(escalated),
+            why = ingress => Some(Escalated { ending: Ending::Internal, why }),
         };
         // A pipeline that cannot go on still finishes what it can: the others get a clean start.
         let complete = tokio::select! {

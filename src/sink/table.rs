@@ -151,11 +151,7 @@ pub struct TableSink {
 
 impl TableSink {
     /// An incarnation that reads from `batches`.
-    pub fn new(
-        context: TableSinkContext,
-        batches: Inbox<TableBatch>,
-        lifeline: Lifeline,
-    ) -> Self {
+    pub fn new(context: TableSinkContext, batches: Inbox<TableBatch>, lifeline: Lifeline) -> Self {
         Self { context, batches, lifeline }
     }
 }

@@ -292,10 +292,7 @@ fn early_bytes(early: &Early) -> usize {
     let facts = &early.facts;
     let counted = facts.rejected.len() + facts.mended.len();
     let failure = facts.failure.as_ref().map_or(0, |failure| failure.why.len());
-    size_of::<Early>()
-        + ENTRY_BYTES * (1 + counted)
-        + OBJECT_BYTES * facts.objects.len()
-        + failure
+    size_of::<Early>() + ENTRY_BYTES * (1 + counted) + OBJECT_BYTES * facts.objects.len() + failure
 }
 
 fn json_bytes(object: &Map<String, Value>) -> usize {

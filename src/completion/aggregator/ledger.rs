@@ -213,11 +213,7 @@ fn kind_of_new(event: &ProgressEvent) -> Result<NodeName, String> {
 
 /// Applies an event to the state. A command to retry a blocked completion forces it, for the
 /// reason for which it was to happen.
-fn apply_event(
-    held: &mut Held,
-    event: &ProgressEvent,
-    site: &Site<'_>,
-) -> Result<Applied, String> {
+fn apply_event(held: &mut Held, event: &ProgressEvent, site: &Site<'_>) -> Result<Applied, String> {
     let (rules, now) = (&site.kind.rules, site.now.owned);
     if let (ProgressEvent::Command(command), Some(by)) = (event, held.blocked)
         && command.action == CommandAction::Retry

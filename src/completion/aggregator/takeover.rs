@@ -52,10 +52,7 @@ pub(super) fn ended_by(error: &StateError, doing: &str) -> Ended {
     }
 }
 
-async fn begin(
-    context: Arc<AggregatorContext>,
-    partition: TopicPartition,
-) -> Result<Owner, Ended> {
+async fn begin(context: Arc<AggregatorContext>, partition: TopicPartition) -> Result<Owner, Ended> {
     let shard = ShardKey { pipeline: context.pipeline.clone(), shard: partition.partition.0 };
     let Takeover { lease, next } = take_over(&context, &shard).await?;
     let (earliest, end) = watermarks(&context, &partition).await?;

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::broker::embedded::EmbeddedLog;
 use crate::broker::group::{Assignment, AssignmentContext, PollSettings, PollThread};
-use crate::broker::{Broker, ConsumerConfig, Producer, ProducerRecord, TopicSpec};
+use crate::broker::{Broker, ConsumerConfig, Delivery, Producer, ProducerRecord, TopicSpec};
 use crate::completion::config::{Action, ActionKind};
 use crate::completion::publisher::encode;
 use crate::expr::{Program, Purpose};
@@ -38,10 +38,16 @@ struct Running {
     producer: Arc<dyn Producer>,
     store: Arc<SqliteStore>,
     context: Arc<AggregatorContext>,
+    thread: PollThread,
     /// Kept for as long as the test runs.
     _assignment: Addr<Assignment>,
-    _thread: PollThread,
     _folder: TempDir,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.thread.request_stop();
+    }
 }
 
 fn kinds() -> Kinds {
@@ -83,8 +89,7 @@ async fn running(settings: AggregatorSettings) -> Running {
     let folder = TempDir::new().unwrap();
     let store = store(&folder).await;
     let log = EmbeddedLog::in_memory(Arc::new(|| 0)).unwrap();
-    let topic =
-        TopicSpec { name: TOPIC.into(), partitions: Some(1), settings: BTreeMap::new() };
+    let topic = TopicSpec { name: TOPIC.into(), partitions: Some(1), settings: BTreeMap::new() };
     log.admin().unwrap().ensure(&[topic]).unwrap();
     let (orders, clock) = (Arc::new(PollOrders::default()), SystemClock::shared());
     let (events, event_inbox) = inbox("assignment", 16);
@@ -120,8 +125,8 @@ async fn running(settings: AggregatorSettings) -> Running {
     };
     let assignment = Assignment::new(assignment, event_inbox, Lifeline::detached()).start();
     let producer = log.producer().unwrap();
-    let (_assignment, _thread, _folder) = (assignment, thread, folder);
-    Running { log, producer, store, context, _assignment, _thread, _folder }
+    let (_assignment, _folder) = (assignment, folder);
+    Running { log, producer, store, context, thread, _assignment, _folder }
 }
 
 fn actors(context: Arc<AggregatorContext>) -> crate::broker::group::PartitionActors {
@@ -131,7 +136,7 @@ fn actors(context: Arc<AggregatorContext>) -> crate::broker::group::PartitionAct
             name: format!("aggregator-{partition}"),
             policy: RestartPolicy::default(),
             clock: context.clock.clone(),
-            arbiter: Arbiter::current(),
+            arbiter: actix::Arbiter::current(),
             factory: move |lifeline| {
                 let (partition, messages) = (partition.clone(), messages.clone());
                 ManifestAggregator::new(partition, context.clone(), messages, lifeline)
@@ -185,7 +190,7 @@ impl Running {
         record.partition = Some(0);
         let acked = Arc::new(Mutex::new(None));
         let answer = acked.clone();
-        let delivery = Box::new(move |result: Result<_, _>| {
+        let delivery: Delivery = Box::new(move |result| {
             *answer.lock().unwrap() = Some(result.is_ok());
         });
         assert!(self.producer.send(record, delivery).is_ok());
@@ -242,10 +247,8 @@ async fn events_in_any_order_complete_a_manifest_once_with_all_its_actions() {
         outbox.iter().map(|status| (status.row.action.as_str(), status.row.part)).collect();
     assert_eq!(parts, [("tell", 0), ("tell", 1)]);
     let summary = running.store.table("summary").await.unwrap();
-    assert_eq!(summary, [Map::from_iter([
-        ("cluster".to_owned(), json!("c")),
-        ("manifest".to_owned(), json!("m")),
-    ])]);
+    let row = [("cluster", json!("c")), ("manifest", json!("m"))];
+    assert_eq!(summary, [Map::from_iter(row.map(|(name, value)| (name.to_owned(), value)))]);
     let instruments = &running.context.instruments;
     running.until("counts", || instruments.duplicate_events.get() == 2).await;
     assert_eq!(instruments.completions.get(), 1);
@@ -260,11 +263,9 @@ async fn what_was_applied_is_committed_and_removed_from_the_topic() {
     running.produce(&[expected("m", "c", &[])]);
     running.complete("m").await;
     let positions = running.context.positions.clone();
-    let committed =
-        || positions.committed(&[partition()]).is_ok_and(|found| found[0].is_some());
+    let committed = || positions.committed(&[partition()]).is_ok_and(|found| found[0].is_some());
     running.until("a commit", committed).await;
-    let removed =
-        || positions.watermarks(&partition()).is_ok_and(|(first, end)| first == end);
+    let removed = || positions.watermarks(&partition()).is_ok_and(|(first, end)| first == end);
     running.until("removal", removed).await;
 }
 

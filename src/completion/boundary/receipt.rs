@@ -34,12 +34,7 @@ pub struct ReceiptBoundary {
 impl ReceiptBoundary {
     /// The border of `[receipts.NAME]`.
     pub fn new(name: NodeName, declared: &Receipt, context: BoundaryContext) -> Self {
-        Self {
-            name,
-            topic: declared.topic.clone(),
-            payload: declared.payload.clone(),
-            context,
-        }
+        Self { name, topic: declared.topic.clone(), payload: declared.payload.clone(), context }
     }
 }
 

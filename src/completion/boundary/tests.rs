@@ -142,8 +142,7 @@ fn a_key_that_is_none_is_poison() {
         "{nope",
     ];
     for fields in cases {
-        let mut boundary =
-            MemberBoundary::new("report".into(), &declared(), DEFINITION, context());
+        let mut boundary = MemberBoundary::new("report".into(), &declared(), DEFINITION, context());
         let failure = boundary.cross(&mut fixtures::record(fields)).err().expect(fields);
         assert!(matches!(failure, Failure::Poison { .. }), "{fields}");
     }
@@ -257,8 +256,7 @@ fn a_receipt_of_null_or_of_a_failing_program_sends_nothing_and_settles() {
 #[test]
 fn what_was_noted_below_a_receipt_reaches_the_member_above() {
     let context = context();
-    let mut member =
-        MemberBoundary::new("report".into(), &declared(), DEFINITION, context.clone());
+    let mut member = MemberBoundary::new("report".into(), &declared(), DEFINITION, context.clone());
     let (mut record, duty, _scope) = cross(&mut member, FIELDS);
     let crossing = receipt("null", &context).cross(&mut record).unwrap();
     let below = duty.nest(crossing.on_close, crossing.collects);

@@ -8,8 +8,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BooleanBuilder, Date32Builder, Float64Builder, Int64Builder, RecordBatchOptions,
-    StringBuilder, TimestampMillisecondBuilder,
+    Array, ArrayRef, BooleanBuilder, Date32Builder, Float64Builder, Int64Builder,
+    RecordBatchOptions, StringBuilder, TimestampMillisecondBuilder,
 };
 use arrow::datatypes::{Field, Schema};
 use arrow::error::ArrowError;
@@ -193,11 +193,7 @@ impl RowBuffer {
     /// Adds the fields of a record as one row; returns the bytes it takes, roughly. `set` holds
     /// values by column that take the place of the record's. After an error the buffer is of no
     /// use any more.
-    pub(super) fn push(
-        &mut self,
-        fields: &Value,
-        set: &[(usize, Value)],
-    ) -> Result<usize, String> {
+    pub(super) fn push(&mut self, fields: &Value, set: &[(usize, Value)]) -> Result<usize, String> {
         let Some(object) = fields.as_object() else {
             return Err("the record is no object with a field for each column".to_owned());
         };
@@ -267,12 +263,7 @@ fn unfit(column: &str, wanted: &str) -> String {
 }
 
 /// A column with the same value in every row.
-fn constant(
-    kind: ColumnType,
-    value: &Value,
-    rows: usize,
-    name: &str,
-) -> Result<ArrayRef, String> {
+fn constant(kind: ColumnType, value: &Value, rows: usize, name: &str) -> Result<ArrayRef, String> {
     let mut column = ColumnBuilder::new(kind);
     for _ in 0..rows {
         column.append(value).map_err(|wanted| unfit(name, wanted))?;

@@ -34,8 +34,7 @@ fn writer(owner: TableOwner) -> (TableWriter, Inbox<TableBatch>) {
         TableSinkConfig { table: "hours".to_owned(), set: vec![("kind".to_owned(), kind)] };
     let table = Arc::new(table(owner));
     let committed = Handover::default();
-    let writer =
-        TableWriter::new("rows".into(), "sales".into(), &config, table, sink, committed);
+    let writer = TableWriter::new("rows".into(), "sales".into(), &config, table, sink, committed);
     (writer, batches)
 }
 
@@ -93,9 +92,8 @@ fn the_rows_of_one_member_leave_together() {
 fn a_record_without_rows_is_delivered_when_it_commits() {
     let (mut writer, batches) = writer(TableOwner::Member);
     let mut empty = record(ROW, Some("a"));
-    let rows = arrow::record_batch::RecordBatch::new_empty(Arc::new(
-        arrow::datatypes::Schema::empty(),
-    ));
+    let rows =
+        arrow::record_batch::RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty()));
     empty.body = crate::model::Body::Columns(crate::model::Columns { rows });
     let (scope, batch) = commit(&mut writer, &batches, vec![empty]);
     assert!(batch.is_empty());

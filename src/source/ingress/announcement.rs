@@ -124,7 +124,7 @@ fn text(value: &Value) -> Option<String> {
     if value.is_null() {
         return None;
     }
-    let text = value.as_str().map(std::borrow::Cow::into_owned);
+    let text = value.as_bytes().map(|text| String::from_utf8_lossy(text).into_owned());
     Some(text.unwrap_or_else(|| String::from_utf8_lossy(&fields::to_json(value)).into_owned()))
 }
 

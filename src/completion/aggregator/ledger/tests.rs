@@ -130,8 +130,7 @@ fn a_manifest_that_was_stored_and_loaded_goes_on_as_if_it_had_never_left() {
     loaded.load(StoredManifest { row, members });
     assert_eq!(loaded.next_due(), stayed.next_due());
     let events = [expected(&["early"]), settled("a", MemberState::Done), command(FORCE)];
-    let (one, other) =
-        (change(&mut stayed, &events, at(9)), change(&mut loaded, &events, at(9)));
+    let (one, other) = (change(&mut stayed, &events, at(9)), change(&mut loaded, &events, at(9)));
     assert_eq!(one.change, other.change);
     assert_eq!(one.change.completions.len(), 1);
 }
@@ -153,8 +152,7 @@ fn a_deadline_completes_with_what_has_settled_and_names_the_failed() {
     let mut draft = Draft::default();
     ledger.expire(&"m".into(), at(hour), &mut draft);
     let drafted = finish(&mut ledger, draft, at(hour));
-    let OutboxTarget::Http { payload, .. } = &drafted.change.completions[0].outbox[0].target
-    else {
+    let OutboxTarget::Http { payload, .. } = &drafted.change.completions[0].outbox[0].target else {
         panic!()
     };
     assert_eq!(payload, &json!({"failed": ["b"], "why": "deadline", "pending": 1}));
@@ -201,8 +199,7 @@ fn a_payload_that_fails_blocks_the_completion_and_a_retry_keeps_its_reason() {
 #[test]
 fn a_completion_that_the_store_rolled_back_is_open_and_counts_as_blocked() {
     let mut ledger = ledger(kinds(Policy::AllDone, Vec::new(), "null"));
-    let drafted =
-        change(&mut ledger, &[expected(&["a"]), settled("a", MemberState::Done)], at(1));
+    let drafted = change(&mut ledger, &[expected(&["a"]), settled("a", MemberState::Done)], at(1));
     assert!(drafted.completed.contains_key(&ManifestKey::from("m")));
     let blocked = [BlockedCompletion { manifest: "m".into(), why: "no such column".into() }];
     let mut draft = Draft::default();
