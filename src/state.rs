@@ -389,6 +389,15 @@ pub struct ManifestFilter {
     pub limit: u32,
 }
 
+/// Rows of a declared table or view.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TablePage {
+    /// Its columns, in order; known without any row.
+    pub columns: Vec<String>,
+    /// The rows, as JSON objects in the order of the columns.
+    pub rows: Vec<Map<String, Value>>,
+}
+
 /// The state store of a pipeline.
 ///
 /// Every call may be made again after [`StateError::Unavailable`]: what it changes is idempotent,
@@ -462,4 +471,17 @@ pub trait StateStore: Send + Sync {
 
     /// All rows of a declared table or view, as JSON objects in the order of its columns.
     fn table<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<Map<String, Value>>, StateError>>;
+
+    /// The first rows of a declared table or view, at most `limit`; 0 is no limit.
+    fn table_page<'a>(
+        &'a self,
+        name: &'a str,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<TablePage, StateError>>;
+
+    /// Names of the declared tables and views of all pipelines, sorted.
+    fn tables(&self) -> BoxFuture<'_, Result<Vec<String>, StateError>>;
+
+    /// Pipelines that have state here, sorted.
+    fn pipelines(&self) -> BoxFuture<'_, Result<Vec<PipelineName>, StateError>>;
 }

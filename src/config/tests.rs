@@ -51,11 +51,11 @@ fn the_environment_wins_over_the_file() {
 
 #[test]
 fn errors_of_file_and_environment_come_together() {
-    let env = |name: &str| (name == "TIDEMILL_API_LISTEN").then(|| "here".to_owned());
+    let env = |name: &str| (name == "TIDEMILL_INGRESS_LISTEN").then(|| "here".to_owned());
     let text = "[limits]\nspool_bytes = \"lots\"\nlane_batchs = 3\n[telemetri]\n";
     let shown = Config::parse("t.toml", text, &env).unwrap_err().to_string();
     for expected in [
-        "environment variable TIDEMILL_API_LISTEN has to be an address",
+        "environment variable TIDEMILL_INGRESS_LISTEN has to be an address",
         "it is `here`",
         "t.toml:2:15",
         "`spool_bytes` has to be a size",

@@ -1,4 +1,5 @@
-//! The state store in an SQLite file: the embedded default, for one process.
+//! The state store in an SQLite file: the embedded default, for one process that writes and any
+//! number that only look.
 //!
 //! Responsible for: the store's calls, each handed to the writer or to a reader.
 //! Not responsible for: what they do; that is in the modules below, one per subject.
@@ -28,6 +29,7 @@ mod writer;
 use std::path::Path;
 use std::sync::Arc;
 
+use rusqlite::Connection;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -35,7 +37,8 @@ use crate::model::{ManifestKey, PipelineName};
 use crate::runtime::node::BoxFuture;
 use crate::state::{
     Applied, Change, Claimed, Declarations, Lease, ManifestFilter, ManifestSummary, OutboxStatus,
-    PipelineIdentity, ShardKey, StateError, StateStore, StoredManifest, TableRows, Takeover,
+    PipelineIdentity, ShardKey, StateError, StateStore, StoredManifest, TablePage, TableRows,
+    Takeover,
 };
 
 use lock::FileLock;
@@ -45,10 +48,11 @@ use writer::Writer;
 /// A state store in a file. Dropping it waits for what was asked of it to be written.
 pub struct SqliteStore {
     // Dropped first: the last write comes before the file is given back.
-    writer: Writer,
+    /// `None` if the store was opened to be read only.
+    writer: Option<Writer>,
     readers: Arc<Readers>,
-    /// Keeps other processes away from the file.
-    _lock: FileLock,
+    /// Keeps other writing processes away from the file.
+    _lock: Option<FileLock>,
 }
 
 impl SqliteStore {
@@ -59,7 +63,32 @@ impl SqliteStore {
         let lock = FileLock::take(path)?;
         let writer = Writer::start(database::open_writer(path)?)?;
         let readers = Readers::new(path.to_owned());
-        Ok(Arc::new(Self { writer, readers, _lock: lock }))
+        Ok(Arc::new(Self { writer: Some(writer), readers, _lock: Some(lock) }))
+    }
+
+    /// Opens the store in the file at `path` to look at it, also while another process writes it:
+    /// takes no lock, makes no file, and every call that writes is a [`StateError::Fatal`].
+    ///
+    /// # Errors
+    /// [`StateError::Mismatch`] if there is no such file, or if its schema is newer or older than
+    /// the one that this program knows.
+    pub fn open_read_only(path: &Path) -> Result<Arc<Self>, StateError> {
+        let readers = Readers::observing(path.to_owned())?;
+        Ok(Arc::new(Self { writer: None, readers, _lock: None }))
+    }
+
+    /// Hands `work` to the writer.
+    async fn write<T, F>(&self, work: F) -> Result<T, StateError>
+    where
+        T: Send + 'static,
+        F: Fn(&Connection) -> Result<T, StateError> + Send + 'static,
+    {
+        match &self.writer {
+            Some(writer) => writer.run(work).await,
+            None => Err(StateError::Fatal(
+                "the state store is open to be read only, nothing can be written".to_owned(),
+            )),
+        }
     }
 }
 
@@ -70,14 +99,12 @@ impl StateStore for SqliteStore {
         declared: &'a Declarations,
     ) -> BoxFuture<'a, Result<(), StateError>> {
         let (identity, declared) = (identity.clone(), declared.clone());
-        Box::pin(
-            self.writer.run(move |connection| prepare::prepare(connection, &identity, &declared)),
-        )
+        Box::pin(self.write(move |connection| prepare::prepare(connection, &identity, &declared)))
     }
 
     fn take_over<'a>(&'a self, shard: &'a ShardKey) -> BoxFuture<'a, Result<Takeover, StateError>> {
         let (shard, token) = (shard.clone(), Uuid::new_v4());
-        Box::pin(self.writer.run(move |connection| apply::take_over(connection, &shard, token)))
+        Box::pin(self.write(move |connection| apply::take_over(connection, &shard, token)))
     }
 
     fn load<'a>(
@@ -97,11 +124,11 @@ impl StateStore for SqliteStore {
         change: Change,
     ) -> BoxFuture<'a, Result<Applied, StateError>> {
         let lease = lease.clone();
-        Box::pin(self.writer.run(move |connection| apply::apply(connection, &lease, &change)))
+        Box::pin(self.write(move |connection| apply::apply(connection, &lease, &change)))
     }
 
     fn write_rows(&self, rows: TableRows) -> BoxFuture<'_, Result<bool, StateError>> {
-        Box::pin(self.writer.run(move |connection| rows::write(connection, &rows)))
+        Box::pin(self.write(move |connection| rows::write(connection, &rows)))
     }
 
     fn claim<'a>(
@@ -113,13 +140,12 @@ impl StateStore for SqliteStore {
     ) -> BoxFuture<'a, Result<Vec<Claimed>, StateError>> {
         let pipeline = pipeline.clone();
         Box::pin(
-            self.writer
-                .run(move |connection| outbox::claim(connection, &pipeline, (now, until), limit)),
+            self.write(move |connection| outbox::claim(connection, &pipeline, (now, until), limit)),
         )
     }
 
     fn delivered(&self, id: i64, now: i64) -> BoxFuture<'_, Result<(), StateError>> {
-        Box::pin(self.writer.run(move |connection| outbox::delivered(connection, id, now)))
+        Box::pin(self.write(move |connection| outbox::delivered(connection, id, now)))
     }
 
     fn failed<'a>(
@@ -129,7 +155,7 @@ impl StateStore for SqliteStore {
         error: &'a str,
     ) -> BoxFuture<'a, Result<(), StateError>> {
         let error = error.to_owned();
-        Box::pin(self.writer.run(move |connection| outbox::fail(connection, id, retry_at, &error)))
+        Box::pin(self.write(move |connection| outbox::fail(connection, id, retry_at, &error)))
     }
 
     fn manifests<'a>(
@@ -160,7 +186,25 @@ impl StateStore for SqliteStore {
         name: &'a str,
     ) -> BoxFuture<'a, Result<Vec<Map<String, Value>>, StateError>> {
         let name = name.to_owned();
-        Box::pin(self.readers.run(move |connection| tables::read(connection, &name)))
+        let reading = self.readers.run(move |connection| tables::read(connection, &name, 0));
+        Box::pin(async move { reading.await.map(|page| page.rows) })
+    }
+
+    fn table_page<'a>(
+        &'a self,
+        name: &'a str,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<TablePage, StateError>> {
+        let name = name.to_owned();
+        Box::pin(self.readers.run(move |connection| tables::read(connection, &name, limit)))
+    }
+
+    fn tables(&self) -> BoxFuture<'_, Result<Vec<String>, StateError>> {
+        Box::pin(self.readers.run(tables::names))
+    }
+
+    fn pipelines(&self) -> BoxFuture<'_, Result<Vec<PipelineName>, StateError>> {
+        Box::pin(self.readers.run(prepare::pipelines))
     }
 }
 

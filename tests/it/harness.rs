@@ -88,6 +88,19 @@ pub fn produce(broker: &dyn Broker, records: impl IntoIterator<Item = ProducerRe
     assert!(failed.lock().unwrap().is_empty(), "{:?}", failed.lock().unwrap());
 }
 
+/// Hears of its assignment and does nothing about it.
+pub struct Deaf;
+
+impl Rebalance for Deaf {
+    fn assigned(&mut self, _: &[TopicPartition]) {}
+
+    fn revoked(&mut self, _: &[TopicPartition]) -> Vec<(TopicPartition, Offset)> {
+        Vec::new()
+    }
+
+    fn lost(&mut self, _: &[TopicPartition]) {}
+}
+
 struct Assigned(Arc<Mutex<Vec<TopicPartition>>>);
 
 impl Rebalance for Assigned {

@@ -43,6 +43,28 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
         .and_then(|connection| set_up(connection, SET_UP_READER))
 }
 
+/// A connection that reads what another process may be writing. It cannot change the database nor
+/// make one; SQLite may put its own `-wal` and `-shm` beside it, which readers share with writers.
+pub(super) fn open_observer(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(path, flags)
+        .and_then(|connection| set_up(connection, SET_UP_READER))
+}
+
+/// Refuses a database whose schema is another than this program's.
+pub(super) fn refuse_other_schema(connection: &Connection, path: &Path) -> Result<(), StateError> {
+    let taken = steps_taken(connection, path)?;
+    if taken == MIGRATIONS.len() {
+        return Ok(());
+    }
+    Err(StateError::Mismatch(format!(
+        "{} has version {taken} of the state schema, this program reads {}: run the pipeline once \
+         with this program, which brings the schema up",
+        path.display(),
+        MIGRATIONS.len()
+    )))
+}
+
 fn set_up(connection: Connection, pragmas: &str) -> rusqlite::Result<Connection> {
     connection.execute_batch(pragmas)?;
     // A misspelt name in double quotes is an error, not a string.
@@ -53,23 +75,28 @@ fn set_up(connection: Connection, pragmas: &str) -> rusqlite::Result<Connection>
 }
 
 fn migrate(connection: &Connection, path: &Path) -> Result<(), StateError> {
-    let found: i64 = connection
-        .pragma_query_value(None, "user_version", |row| row.get(0))
-        .map_err(|error| failed("read the version of its schema", &error))?;
-    let taken = usize::try_from(found).ok().filter(|taken| *taken <= MIGRATIONS.len());
-    let Some(taken) = taken else {
-        return Err(StateError::Mismatch(format!(
-            "{} has version {found} of the state schema, this program knows {}: use the program \
-             that wrote it, or another file",
-            path.display(),
-            MIGRATIONS.len()
-        )));
-    };
+    let taken = steps_taken(connection, path)?;
     for (script, version) in MIGRATIONS.iter().zip(1..).skip(taken) {
         step(connection, script, version)
             .map_err(|error| failed(&format!("bring its schema to version {version}"), &error))?;
     }
     Ok(())
+}
+
+/// How many steps a database has taken; more than there are here is an error.
+fn steps_taken(connection: &Connection, path: &Path) -> Result<usize, StateError> {
+    let found: i64 = connection
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map_err(|error| failed("read the version of its schema", &error))?;
+    let taken = usize::try_from(found).ok().filter(|taken| *taken <= MIGRATIONS.len());
+    taken.ok_or_else(|| {
+        StateError::Mismatch(format!(
+            "{} has version {found} of the state schema, this program knows {}: use the program \
+             that wrote it, or another file",
+            path.display(),
+            MIGRATIONS.len()
+        ))
+    })
 }
 
 fn step(connection: &Connection, script: &str, version: i64) -> rusqlite::Result<()> {

@@ -6,6 +6,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
+use crate::model::PipelineName;
 use crate::sql::{Statement, StatementKind};
 use crate::state::sqlite::database::{failed, may_pass, message};
 use crate::state::sqlite::declare;
@@ -61,6 +62,18 @@ fn check_identity(connection: &Connection, wanted: &PipelineIdentity) -> Result<
         ))),
         Some(_) => Ok(()),
     }
+}
+
+/// The pipelines that have been prepared.
+pub(super) fn pipelines(connection: &Connection) -> Result<Vec<PipelineName>, StateError> {
+    let select = || -> rusqlite::Result<Vec<PipelineName>> {
+        let known = "SELECT pipeline FROM tidemill_pipeline ORDER BY pipeline";
+        let mut statement = connection.prepare_cached(known)?;
+        let names =
+            statement.query_map((), |row| row.get::<_, String>(0).map(PipelineName::from))?;
+        names.collect()
+    };
+    select().map_err(|error| failed("list its pipelines", &error))
 }
 
 fn compile(connection: &Connection, text: &str) -> Result<(), StateError> {

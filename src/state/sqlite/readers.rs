@@ -5,14 +5,15 @@
 //! of those that were answered before it was asked for.
 //! Not responsible for: what is read.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
 use crate::state::StateError;
-use crate::state::sqlite::database::{failed, open_reader};
+use crate::state::sqlite::database::{failed, open_observer, open_reader, refuse_other_schema};
 
 /// Reads at the same time; more wait.
 const AT_ONCE: usize = 4;
@@ -20,15 +21,44 @@ const AT_ONCE: usize = 4;
 /// The connections, opened as they are needed.
 pub(super) struct Readers {
     path: PathBuf,
+    open: fn(&Path) -> rusqlite::Result<Connection>,
     permits: Arc<Semaphore>,
     /// Connections that nobody uses at the moment.
     idle: Mutex<Vec<Connection>>,
 }
 
 impl Readers {
+    /// Connections beside a writer of this process.
     pub(super) fn new(path: PathBuf) -> Arc<Self> {
+        Self::with(path, open_reader, Vec::new())
+    }
+
+    /// Connections on a file that another process may be writing. Fails if there is no such file,
+    /// or if its schema is not the one that is read here.
+    pub(super) fn observing(path: PathBuf) -> Result<Arc<Self>, StateError> {
+        let opening = || format!("open {}", path.display());
+        match std::fs::metadata(&path) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(missing(&path)),
+            Err(error) => {
+                return Err(StateError::Unavailable(format!(
+                    "the state store could not {}: {error}",
+                    opening()
+                )));
+            }
+        }
+        let connection = open_observer(&path).map_err(|error| failed(&opening(), &error))?;
+        refuse_other_schema(&connection, &path)?;
+        Ok(Self::with(path, open_observer, vec![connection]))
+    }
+
+    fn with(
+        path: PathBuf,
+        open: fn(&Path) -> rusqlite::Result<Connection>,
+        idle: Vec<Connection>,
+    ) -> Arc<Self> {
         let permits = Arc::new(Semaphore::new(AT_ONCE));
-        Arc::new(Self { path, permits, idle: Mutex::new(Vec::new()) })
+        Arc::new(Self { path, open, permits, idle: Mutex::new(idle) })
     }
 
     /// Runs `work` on one state of the database.
@@ -54,7 +84,7 @@ impl Readers {
     ) -> Result<T, StateError> {
         let idle = self.idle().pop();
         let connection = idle
-            .map_or_else(|| open_reader(&self.path), Ok)
+            .map_or_else(|| (self.open)(&self.path), Ok)
             .map_err(|error| failed("open a connection", &error))?;
         let transaction =
             connection.unchecked_transaction().map_err(|error| failed("begin to read", &error))?;
@@ -67,6 +97,14 @@ impl Readers {
     fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn missing(path: &Path) -> StateError {
+    StateError::Mismatch(format!(
+        "there is no state store at {}: no pipeline with manifests or tables has run on this data \
+         folder yet, or the engine runs with other settings (--config names their file)",
+        path.display()
+    ))
 }
 
 fn ended(why: &str) -> StateError {

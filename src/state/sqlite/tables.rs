@@ -1,7 +1,7 @@
 //! Declared tables as they lie in the database.
 //!
 //! Responsible for: where rows of a declared table lie and under which columns, what is known of
-//! a table or view by its name, and reading all of its rows.
+//! a table or view by its name, and reading its rows.
 //!
 //! Rows of a member or a manifest lie in `NAME__rows`, with the columns of their owner; the name
 //! itself is a view of those that count. Rows of a member count if their digest is the one that
@@ -17,7 +17,7 @@ use crate::model::PipelineName;
 use crate::sql::{Dialect, SqlType};
 use crate::state::sqlite::database::failed;
 use crate::state::sqlite::values;
-use crate::state::{DeclaredTable, StateError, TableOwner};
+use crate::state::{DeclaredTable, StateError, TableOwner, TablePage};
 
 pub(super) const DIALECT: Dialect = Dialect::Sqlite;
 
@@ -155,11 +155,12 @@ pub(super) fn columns(connection: &Connection, name: &str) -> Result<Vec<Column>
     select().map_err(|error| failed(&format!("read the columns of {name}"), &error))
 }
 
-/// All rows of a declared table or view.
+/// The first rows of a declared table or view; with a limit of 0 all of them.
 pub(super) fn read(
     connection: &Connection,
     name: &str,
-) -> Result<Vec<Map<String, Value>>, StateError> {
+    limit: u32,
+) -> Result<TablePage, StateError> {
     if !is_declared(connection, name)? {
         return Err(StateError::Mismatch(format!(
             "no table or view called {name} is declared; topologies declare them under [tables] \
@@ -169,10 +170,11 @@ pub(super) fn read(
     let columns = columns(connection, name)?;
     let kinds: Vec<_> = columns.iter().map(Column::kind).collect();
     let names = DIALECT.name_list(columns.iter().map(|column| column.name.as_str()));
-    let query = format!("SELECT {names} FROM {}", DIALECT.quote_name(name));
+    let query = format!("SELECT {names} FROM {} LIMIT ?1", DIALECT.quote_name(name));
+    let limit = if limit == 0 { -1 } else { i64::from(limit) };
     let select = || -> rusqlite::Result<Vec<Map<String, Value>>> {
         let mut statement = connection.prepare(&query)?;
-        let rows = statement.query_map((), |row| {
+        let rows = statement.query_map((limit,), |row| {
             let mut object = Map::with_capacity(columns.len());
             for (index, (column, kind)) in columns.iter().zip(&kinds).enumerate() {
                 let value = values::json(row.get_ref(index)?, *kind);
@@ -182,7 +184,20 @@ pub(super) fn read(
         })?;
         rows.collect()
     };
-    select().map_err(|error| failed(&format!("read {name}"), &error))
+    let rows = select().map_err(|error| failed(&format!("read {name}"), &error))?;
+    Ok(TablePage { columns: columns.into_iter().map(|column| column.name).collect(), rows })
+}
+
+/// The names under which something can be read.
+pub(super) fn names(connection: &Connection) -> Result<Vec<String>, StateError> {
+    let select = || -> rusqlite::Result<Vec<String>> {
+        let known =
+            "SELECT name FROM tidemill_table UNION SELECT name FROM tidemill_view ORDER BY name";
+        let mut statement = connection.prepare_cached(known)?;
+        let names = statement.query_map((), |row| row.get(0))?;
+        names.collect()
+    };
+    select().map_err(|error| failed("list its tables", &error))
 }
 
 fn is_declared(connection: &Connection, name: &str) -> Result<bool, StateError> {
