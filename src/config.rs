@@ -95,8 +95,6 @@ pub struct Limits {
     pub sink_batches: usize,
     /// Bytes on disk for spooled bodies and unpacked archives.
     pub spool_bytes: u64,
-    /// Bytes that open writers of objects hold, all together.
-    pub writer_bytes: u64,
     /// How long a node may work on one record before it is taken for hung.
     pub record_time_limit: Duration,
     /// Hung threads at which the process ends.
@@ -114,7 +112,6 @@ impl Default for Limits {
             lane_batches: 8,
             sink_batches: 8,
             spool_bytes: 4 << 30,
-            writer_bytes: 64 << 20,
             record_time_limit: Duration::from_secs(60),
             max_hung_threads: 4,
         }

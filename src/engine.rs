@@ -28,6 +28,7 @@ mod nodes;
 mod sinks;
 mod sources;
 mod stages;
+mod topics;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -133,7 +134,7 @@ pub async fn start(
 ) -> Result<Running, EngineError> {
     let context = Context::open(&topology, config).await?;
     let store = completion::open_store(&context, &topology).await?;
-    let mut topics = completion::topics(&topology);
+    let mut topics = topics::produced(&topology);
     topics.push(context.dead_letter_spec());
     context.ensure(topics).await?;
 

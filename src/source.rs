@@ -16,5 +16,6 @@ pub mod config;
 pub mod ingress;
 pub mod partition_consumer;
 pub mod start;
+pub mod watchdog;
 
 pub use config::Config;

@@ -178,7 +178,6 @@ impl<'a> Reader<'a> {
             lane_batches: group.get("lane_batches", &COUNT, or.lane_batches),
             sink_batches: group.get("sink_batches", &COUNT, or.sink_batches),
             spool_bytes: group.get("spool_bytes", &SIZE, or.spool_bytes),
-            writer_bytes: group.get("writer_bytes", &SIZE, or.writer_bytes),
             record_time_limit: group.get("record_time_limit", &TIME, or.record_time_limit),
             max_hung_threads: group.get("max_hung_threads", &COUNT, or.max_hung_threads),
         };

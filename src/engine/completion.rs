@@ -3,14 +3,12 @@
 //! Responsible for: turning declared manifests, receipts and tables into running parts.
 //! Not responsible for: what they do (`completion`, `state`).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use actix::{Arbiter, ArbiterHandle};
 use tokio::sync::Notify;
 
-use crate::broker::TopicSpec;
 use crate::broker::group::PartitionActors;
 use crate::completion::config::{ActionKind, Owner, Table, TableType};
 use crate::completion::publisher::LARGEST_MESSAGE;
@@ -111,25 +109,6 @@ fn column(kind: TableType) -> ColumnType {
         TableType::Instant => ColumnType::Instant,
         TableType::Json => ColumnType::Json,
     }
-}
-
-/// The topics that receipts and manifests need.
-pub fn topics(topology: &Topology) -> Vec<TopicSpec> {
-    let receipts = topology.receipts.iter().map(|(_, receipt)| TopicSpec {
-        name: receipt.topic.clone(),
-        partitions: None,
-        settings: BTreeMap::new(),
-    });
-    let progress = (!topology.manifests.is_empty()).then(|| TopicSpec {
-        name: topology.progress_topic(),
-        partitions: Some(topology.progress.partitions),
-        // Events are removed once they are applied, never because they are old.
-        settings: BTreeMap::from([
-            ("retention.ms".to_owned(), "-1".to_owned()),
-            ("retention.bytes".to_owned(), "-1".to_owned()),
-        ]),
-    });
-    receipts.chain(progress).collect()
 }
 
 /// Starts the publisher and puts the borders where the topology declares them; nothing without

@@ -22,6 +22,7 @@ use crate::runtime::supervisor::{Child, ChildSpec, supervise};
 use crate::source::config::KafkaSource;
 use crate::source::partition_consumer::{PartitionConsumer, SourceContext, SourceSettings};
 use crate::source::start::StartResolver;
+use crate::source::watchdog::EmptyTails;
 
 /// A running membership in a consumer group.
 pub struct RunningGroup {
@@ -145,6 +146,7 @@ pub fn start(
         escalation: context.escalation.clone(),
         dead_letter_limit: context.dead_letter_limit.clone(),
         epochs: context.epochs.clone(),
+        tails: EmptyTails::default(),
     });
     let policy = context.restart_policy();
     let actors: PartitionActors = Arc::new(move |partition, messages| {

@@ -298,10 +298,7 @@ fn ids(members: &[MemberRow], wanted: impl Fn(&MemberRow) -> bool) -> Excerpt<St
     Excerpt::of(found.map(|member| member.member.to_string()), NAMED)
 }
 
-fn failures(
-    members: &[MemberRow],
-    wanted: impl Fn(&MemberRow) -> bool,
-) -> Excerpt<FailedMember> {
+fn failures(members: &[MemberRow], wanted: impl Fn(&MemberRow) -> bool) -> Excerpt<FailedMember> {
     Excerpt::of(members.iter().filter(|member| wanted(member)).map(FailedMember::of), NAMED)
 }
 

@@ -96,8 +96,7 @@ impl Filled {
 }
 
 async fn prepare(store: &SqliteStore, pipeline: &str, declared: &Declarations) {
-    let identity =
-        PipelineIdentity { pipeline: pipeline.into(), group: "g".to_owned(), shards: 1 };
+    let identity = PipelineIdentity { pipeline: pipeline.into(), group: "g".to_owned(), shards: 1 };
     store.prepare(&identity, declared).await.unwrap();
 }
 

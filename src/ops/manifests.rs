@@ -140,10 +140,7 @@ pub async fn list(
         let (expected, done, dead_lettered, rows) = (*expected, *done, *dead_lettered, *rows);
         ManifestLine::new(row, Counts { expected, done, dead_lettered, rows })
     };
-    Ok(Listing {
-        manifests: found.iter().take(most).map(line).collect(),
-        more: found.len() > most,
-    })
+    Ok(Listing { manifests: found.iter().take(most).map(line).collect(), more: found.len() > most })
 }
 
 /// One member of a manifest.

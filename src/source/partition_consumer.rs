@@ -23,7 +23,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::broker::group::{
     BufferLimits, Drained, PartitionBuffer, PartitionMessage, PollOrders,
 };
-use crate::model::{Epoch, Fields, LogRecord, Metadata, Outcome, Record};
+use crate::model::{Epoch, Fields, LogRecord, Metadata, Offset, Outcome, Record};
 use crate::model::{SourceBatch, SourceRef, TopicPartition};
 use crate::progress::dead_letters::DeadLetterLimit;
 use crate::progress::obligation::{Owed, Scope, Wake};
@@ -34,6 +34,7 @@ use crate::runtime::exit::Lifeline;
 use crate::runtime::inbox::Inbox;
 use crate::runtime::lanes::{Input, LaneBatch, Lanes};
 use crate::source::start::{Beginning, StartResolver};
+use crate::source::watchdog::{EmptyTails, LOOK_EVERY, Seen, Watchdog};
 use crate::telemetry::Instruments;
 
 /// How often outcomes of batches that are not yet whole are looked at.
@@ -74,6 +75,8 @@ pub struct SourceContext {
     pub dead_letter_limit: Arc<Mutex<DeadLetterLimit>>,
     /// Mints epochs; shared by all partitions so that no two are alike.
     pub epochs: Arc<AtomicU64>,
+    /// What the watchdogs have learned.
+    pub tails: EmptyTails,
 }
 
 impl SourceContext {
@@ -118,6 +121,7 @@ pub struct PartitionConsumer {
     sending: bool,
     /// Set once nothing more is to be taken.
     drain: Option<oneshot::Sender<Drained>>,
+    watchdog: Watchdog,
 }
 
 /// Wakes the actor.
@@ -147,6 +151,7 @@ impl PartitionConsumer {
             running: None,
             sending: false,
             drain: None,
+            watchdog: Watchdog::default(),
         }
     }
 
@@ -249,6 +254,40 @@ impl PartitionConsumer {
         self.send(batch, ctx);
     }
 
+    /// Looks up the end of the partition, then whether it stands still.
+    fn watch(&mut self, ctx: &mut Context<Self>) {
+        let (positions, partition) = (self.context.starts.positions(), self.partition.clone());
+        let end = tokio::task::spawn_blocking(move || positions.watermarks(&partition));
+        ctx.spawn(end.into_actor(self).map(|end, actor, ctx| {
+            // A broker that is away is no stall; it shows as such elsewhere.
+            if let Ok(Ok((_, latest))) = end {
+                actor.judge(latest, ctx);
+            }
+        }));
+    }
+
+    fn judge(&mut self, latest: Offset, ctx: &mut Context<Self>) {
+        let Some(running) = self.running.as_ref().filter(|_| self.drain.is_none()) else { return };
+        let seen = Seen {
+            position: running.tracker.position(),
+            latest,
+            held_back: self.sending
+                || running.tracker.in_flight() > 0
+                || !running.buffer.is_empty(),
+            unavailable: self.context.instruments.unavailable.get() > 0,
+        };
+        let now = self.context.clock.now().0;
+        let stalled = self.watchdog.look(&self.partition, seen, &self.context.tails, now);
+        if let Some(since) = stalled {
+            self.context.instruments.stalls.add(1);
+            self.lifeline.fail(format!(
+                "{} stands still at offset {} of {latest} for {since:?} without a reason",
+                self.partition, seen.position
+            ));
+            ctx.stop();
+        }
+    }
+
     fn send(&mut self, batch: LaneBatch, ctx: &mut Context<Self>) {
         self.sending = true;
         let parts = self.context.lanes.split(batch);
@@ -322,6 +361,7 @@ impl Actor for PartitionConsumer {
             Some((Woken, notify))
         }));
         ctx.run_interval(TICK, |actor, ctx| actor.step(ctx));
+        ctx.run_interval(LOOK_EVERY, |actor, ctx| actor.watch(ctx));
         let resolved = self.context.starts.clone().resolve(self.partition.clone());
         ctx.spawn(resolved.into_actor(self).map(|beginning, actor, ctx| {
             actor.begin(beginning, ctx);

@@ -14,9 +14,11 @@ impl Explanation {
         let key = printable(&self.manifest);
         let dead_letters = self.dead_letters.as_deref().unwrap_or("the dead-letter topic");
         match self.standing {
-            Standing::Unannounced => "Find out why the node that announces it has sent no expected \
+            Standing::Unannounced => {
+                "Find out why the node that announces it has sent no expected \
                  event: its source record may still be unread, on its way, or a dead letter."
-                .to_owned(),
+                    .to_owned()
+            }
             Standing::WaitingForMembers if self.members.dead_lettered > 0 => format!(
                 "Mend what made members fail and replay their records from {dead_letters}, and \
                  find out why the others were not sent: `tidemill manifests missing {key}` lists \
@@ -33,8 +35,9 @@ impl Explanation {
             Standing::Blocked => "Mend the action that failed, or the table that it writes, then \
                  send the command retry for this manifest."
                 .to_owned(),
-            Standing::Due => "Wait for its next event, or complete it now by the command force."
-                .to_owned(),
+            Standing::Due => {
+                "Wait for its next event, or complete it now by the command force.".to_owned()
+            }
             Standing::Complete => self.after_completion(),
             Standing::Cancelled => {
                 "Nothing; the command reopen opens it again if it was given up too early."

@@ -28,7 +28,8 @@ async fn an_open_manifest_names_who_is_missing_and_since_when_nothing_came() {
     let settled = [member("a", MemberState::Done), member("b", MemberState::Empty)];
     let stranger = MemberRow { expected: false, ..member("z", MemberState::Done) };
     let members: Vec<_> = pending.chain(settled).chain([stranger]).collect();
-    let row = ManifestRow { duplicates: 2, conflicts: 1, extra: extra(1, Value::Null), ..manifest("m") };
+    let row =
+        ManifestRow { duplicates: 2, conflicts: 1, extra: extra(1, Value::Null), ..manifest("m") };
     filled.put(row, &members).await;
     let explanation = explained(&filled, "m").await;
     assert_eq!(explanation.standing, Standing::WaitingForMembers);
@@ -92,8 +93,8 @@ async fn failures_that_no_policy_tolerates_are_named_with_their_dead_letter_topi
 #[tokio::test]
 async fn a_manifest_that_nobody_announced_is_said_to_be_so() {
     let mut filled = Filled::new().await;
-    let members = ["a", "b"]
-        .map(|id| MemberRow { expected: false, ..member(id, MemberState::Done) });
+    let members =
+        ["a", "b"].map(|id| MemberRow { expected: false, ..member(id, MemberState::Done) });
     filled.put(ManifestRow { announced: false, ..manifest("m") }, &members).await;
     let explanation = explained(&filled, "m").await;
     assert_eq!(explanation.standing, Standing::Unannounced);
@@ -120,7 +121,10 @@ async fn a_blocked_completion_says_which_error_blocks_it() {
         error: "sum: no such table: totals".to_owned(),
         would_complete_by: CompletedBy::AllDone,
     };
-    assert_eq!((explanation.standing, explanation.blocked.clone()), (Standing::Blocked, Some(wanted)));
+    assert_eq!(
+        (explanation.standing, explanation.blocked.clone()),
+        (Standing::Blocked, Some(wanted))
+    );
     let wanted = [
         "Manifest m (report) of pipeline sales is open, first event 2025-03-13T05:00:00Z \
          (4 h 12 min ago): its completion is blocked.",

@@ -94,9 +94,9 @@ impl Explanation {
     fn reason(&self) -> Option<String> {
         let note = self.note.as_deref().map(printable);
         match self.standing {
-            Standing::TooManyFailures => Some(
-                "All have settled, but more failed than its policy tolerates.".to_owned(),
-            ),
+            Standing::TooManyFailures => {
+                Some("All have settled, but more failed than its policy tolerates.".to_owned())
+            }
             Standing::Blocked => self.blocked.as_ref().map(|blocked| {
                 format!(
                     "It was to complete because {}, but an action failed for good: {}.",

@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 use super::SqliteStore;
 use crate::model::PipelineName;
-use crate::state::{ShardKey, StateError, StateStore};
+use crate::state::{Declarations, PipelineIdentity, ShardKey, StateError, StateStore};
 
 fn error(result: Result<std::sync::Arc<SqliteStore>, StateError>) -> StateError {
     match result {
@@ -64,4 +64,67 @@ async fn a_takeover_is_on_disk_when_it_is_answered() {
     let epoch: i64 =
         other.query_row("SELECT epoch FROM tidemill_shard", (), |row| row.get(0)).unwrap();
     assert_eq!((epoch, mode.as_str(), synchronous), (1, "wal", 2));
+}
+
+fn pipeline(name: &str) -> PipelineIdentity {
+    PipelineIdentity { pipeline: name.into(), group: "g".to_owned(), shards: 1 }
+}
+
+#[tokio::test]
+async fn a_reader_sees_what_a_writer_commits_while_it_has_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let writer = SqliteStore::open(&path).unwrap();
+    let reader = SqliteStore::open_read_only(&path).unwrap();
+    assert_eq!(reader.pipelines().await, Ok(vec![]));
+    for name in ["sales", "orders"] {
+        writer.prepare(&pipeline(name), &Declarations::default()).await.unwrap();
+    }
+    assert_eq!(reader.pipelines().await, Ok(vec!["orders".into(), "sales".into()]));
+    // A reader holds nobody up, and the file outlives its writer.
+    drop(writer);
+    drop(SqliteStore::open(&path).unwrap());
+    assert_eq!(reader.pipelines().await.map(|names| names.len()), Ok(2));
+}
+
+#[tokio::test]
+async fn nothing_is_written_through_a_reader() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    drop(SqliteStore::open(&path).unwrap());
+    let reader = SqliteStore::open_read_only(&path).unwrap();
+    let prepared = reader.prepare(&pipeline("sales"), &Declarations::default()).await;
+    assert!(matches!(&prepared, Err(StateError::Fatal(why)) if why.contains("read only")));
+    let shard = ShardKey { pipeline: "sales".into(), shard: 0 };
+    assert!(matches!(reader.take_over(&shard).await, Err(StateError::Fatal(_))));
+    assert_eq!(reader.pipelines().await, Ok(vec![]));
+    // Nor by the connection itself.
+    let connection = super::database::open_observer(&path).unwrap();
+    assert!(connection.execute("DELETE FROM tidemill_pipeline", ()).is_err());
+}
+
+#[test]
+fn a_missing_file_is_named_and_not_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("deep/state.db");
+    let refused = error(SqliteStore::open_read_only(&path));
+    let StateError::Mismatch(why) = &refused else { panic!("{refused:?}") };
+    assert!(why.contains(&path.display().to_string()) && why.contains("--config"), "{why}");
+    assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+}
+
+#[test]
+fn a_reader_refuses_every_other_version_of_the_schema() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    drop(SqliteStore::open(&path).unwrap());
+    let connection = Connection::open(&path).unwrap();
+    for (version, advice) in [(1_000, "use the program that wrote it"), (0, "run the pipeline")] {
+        connection.pragma_update(None, "user_version", version).unwrap();
+        let refused = error(SqliteStore::open_read_only(&path));
+        assert!(matches!(&refused, StateError::Mismatch(why) if why.contains(advice)), "{refused}");
+    }
+    let text = folder.path().join("text.db");
+    std::fs::write(&text, "no database, but long enough to be looked at ".repeat(100)).unwrap();
+    assert!(!error(SqliteStore::open_read_only(&text)).is_transient());
 }
