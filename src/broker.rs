@@ -32,7 +32,9 @@ pub enum BrokerError {
     #[error("topic {0} does not exist")]
     UnknownTopic(Topic),
     /// A position outside what the partition holds; never reset in silence.
-    #[error("offset {offset} of {partition} is out of range, the partition holds {earliest}..{latest}")]
+    #[error(
+        "offset {offset} of {partition} is out of range, the partition holds {earliest}..{latest}"
+    )]
     OutOfRange {
         /// The partition.
         partition: TopicPartition,
@@ -180,18 +182,14 @@ pub trait Consumer: Send {
 /// Look-ups of offsets. Calls block and belong on a blocking thread.
 pub trait Positions: Send + Sync {
     /// The group's committed offsets; `None` where it has none.
-    fn committed(
-        &self,
-        partitions: &[TopicPartition],
-    ) -> Result<Vec<Option<Offset>>, BrokerError>;
+    fn committed(&self, partitions: &[TopicPartition]) -> Result<Vec<Option<Offset>>, BrokerError>;
 
     /// First readable offset and the offset after the last record.
     fn watermarks(&self, partition: &TopicPartition) -> Result<(Offset, Offset), BrokerError>;
 
     /// First offset whose record is stamped at or after `timestamp` (milliseconds since the Unix
     /// epoch); the end of the partition if there is none.
-    fn offset_at(&self, partition: &TopicPartition, timestamp: i64)
-    -> Result<Offset, BrokerError>;
+    fn offset_at(&self, partition: &TopicPartition, timestamp: i64) -> Result<Offset, BrokerError>;
 
     /// Commits offsets and waits for the answer.
     fn commit(&self, offsets: &[(TopicPartition, Offset)]) -> Result<(), BrokerError>;

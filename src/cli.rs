@@ -120,7 +120,8 @@ fn dispatch(arguments: Arguments) -> Exit {
     };
     // Log lines would break the demo's progress bars, so only what needs a look is shown there,
     // unless somebody asked for more.
-    let quiet = matches!(arguments.command, Command::Demo(_)) && config.telemetry == Telemetry::default();
+    let quiet =
+        matches!(arguments.command, Command::Demo(_)) && config.telemetry == Telemetry::default();
     let level = if quiet { "error" } else { &config.telemetry.log_level };
     if let Err(error) = logs::start(level, format) {
         return refuse(&error);

@@ -70,9 +70,8 @@ pub struct Workers {
 impl Workers {
     /// Threads of each stage.
     pub fn lanes(self) -> NonZeroUsize {
-        NonZeroUsize::new(self.per_stage).unwrap_or_else(|| {
-            std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
-        })
+        NonZeroUsize::new(self.per_stage)
+            .unwrap_or_else(|| std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
     }
 }
 

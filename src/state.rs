@@ -378,6 +378,9 @@ pub struct ManifestSummary {
     pub rows: u64,
 }
 
+/// A manifest with its members and the deliveries it owes.
+pub type ManifestDetail = (StoredManifest, Vec<OutboxStatus>);
+
 /// Which manifests a listing shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ManifestFilter {
@@ -467,10 +470,13 @@ pub trait StateStore: Send + Sync {
         &'a self,
         pipeline: &'a PipelineName,
         manifest: &'a ManifestKey,
-    ) -> BoxFuture<'a, Result<Option<(StoredManifest, Vec<OutboxStatus>)>, StateError>>;
+    ) -> BoxFuture<'a, Result<Option<ManifestDetail>, StateError>>;
 
     /// All rows of a declared table or view, as JSON objects in the order of its columns.
-    fn table<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<Map<String, Value>>, StateError>>;
+    fn table<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<Map<String, Value>>, StateError>>;
 
     /// The first rows of a declared table or view, at most `limit`; 0 is no limit.
     fn table_page<'a>(

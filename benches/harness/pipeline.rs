@@ -116,6 +116,7 @@ async fn run(
         policy.backoff.clone(),
     );
     let source = SourceContext {
+        tails: tidemill::source::watchdog::EmptyTails::default(),
         settings: SourceSettings {
             batch_records: BATCH,
             batch_bytes: BATCH_BYTES,

@@ -147,6 +147,7 @@ fn unit(shard: i32, round: u64) -> Change {
         (manifest.clone(), row)
     });
     let row = ManifestRow {
+        extra: serde_json::Value::Null,
         manifest: manifest.clone(),
         kind: NodeName::from("report"),
         shard,

@@ -9,6 +9,8 @@ pub mod assignment;
 pub mod buffer;
 pub mod poll;
 
-pub use assignment::{Assignment, AssignmentContext, AssignmentEvent, Drained, PartitionActors, PartitionMessage};
+pub use assignment::{
+    Assignment, AssignmentContext, AssignmentEvent, Drained, PartitionActors, PartitionMessage,
+};
 pub use buffer::{BufferLimits, Fill, PartitionBuffer};
 pub use poll::{PollOrders, PollSettings, PollThread};

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::{Exit, load};
 use crate::config::Config;
-use crate::engine::{self, EngineError, Ended};
+use crate::engine::{self, Ended, EngineError};
 use crate::runtime::shutdown::Shutdown;
 
 /// Arguments of `run`.

@@ -31,10 +31,8 @@ const TEXT: Form<String> = Form {
     wanted: "a text that is not empty",
     parse: |text| (!text.trim().is_empty()).then(|| text.to_owned()),
 };
-const PATH: Form<PathBuf> = Form {
-    wanted: "a path",
-    parse: |text| (!text.trim().is_empty()).then(|| PathBuf::from(text)),
-};
+const PATH: Form<PathBuf> =
+    Form { wanted: "a path", parse: |text| (!text.trim().is_empty()).then(|| PathBuf::from(text)) };
 const SIZE: Form<u64> = Form {
     wanted: "a size such as \"64 KiB\" or \"16 MiB\"",
     parse: |text| units::size(text).filter(|size| *size > 0),
@@ -147,8 +145,7 @@ impl<'a> Reader<'a> {
     }
 
     fn group(&self, name: &'static str) -> Group<'_, 'a> {
-        let section =
-            self.root.value(name).and_then(|value| value.section(format!("[{name}]")));
+        let section = self.root.value(name).and_then(|value| value.section(format!("[{name}]")));
         Group { reader: self, name, section }
     }
 
@@ -241,8 +238,7 @@ impl<'a> Reader<'a> {
 
     fn shutdown(&self) -> Shutdown {
         let group = self.group("shutdown");
-        let drain_deadline =
-            group.get("drain_deadline", &TIME, Shutdown::default().drain_deadline);
+        let drain_deadline = group.get("drain_deadline", &TIME, Shutdown::default().drain_deadline);
         group.finish();
         Shutdown { drain_deadline }
     }

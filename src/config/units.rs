@@ -48,7 +48,7 @@ fn scaled(number: &str, factor: u64) -> Option<u64> {
 /// A size as [`size`] reads it, in the largest unit that divides it.
 pub fn show_size(bytes: u64) -> String {
     let units = [("TiB", 1_u64 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-    let fits = units.into_iter().find(|(_, unit)| bytes >= *unit && bytes % unit == 0);
+    let fits = units.into_iter().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
     fits.map_or_else(|| format!("{bytes} B"), |(name, unit)| format!("{} {name}", bytes / unit))
 }
 

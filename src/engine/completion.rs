@@ -14,8 +14,9 @@ use crate::completion::config::{ActionKind, Owner, Table, TableType};
 use crate::completion::publisher::LARGEST_MESSAGE;
 use crate::completion::{
     AggregatorContext, AggregatorSettings, AnnounceBoundary, BoundaryContext, DispatcherContext,
-    DispatcherSettings, EventPublisher, Kinds, ManifestAggregator, MemberBoundary, OutboxDispatcher,
-    ProgressTopic, Publisher, PublisherContext, ReceiptBoundary, dispatcher::HttpSender,
+    DispatcherSettings, EventPublisher, Kinds, ManifestAggregator, MemberBoundary,
+    OutboxDispatcher, ProgressTopic, Publisher, PublisherContext, ReceiptBoundary,
+    dispatcher::HttpSender,
 };
 use crate::engine::blueprint::{BoundaryFactory, Parts};
 use crate::engine::nodes::definition_below;

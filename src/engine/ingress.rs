@@ -15,10 +15,7 @@ use crate::source::ingress::{IngressServer, IngressSettings, IngressSpool};
 use crate::topology::Topology;
 
 /// Starts the endpoints; nothing where none is declared.
-pub fn start(
-    context: &Context,
-    topology: &Topology,
-) -> Result<Option<IngressServer>, EngineError> {
+pub fn start(context: &Context, topology: &Topology) -> Result<Option<IngressServer>, EngineError> {
     if topology.ingresses.is_empty() {
         return Ok(None);
     }

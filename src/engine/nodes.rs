@@ -85,11 +85,7 @@ pub fn processor_step(
     Ok(Some(StepFactory::Transform(factory)))
 }
 
-fn csv(
-    graph: &Graph,
-    node: usize,
-    config: config::Csv,
-) -> Result<TransformFactory, EngineError> {
+fn csv(graph: &Graph, node: usize, config: config::Csv) -> Result<TransformFactory, EngineError> {
     let connected =
         graph.port(node, "rejected").is_some_and(|port| !graph.readers(node, port).is_empty());
     let build = move || CsvNode::new(&config, connected);

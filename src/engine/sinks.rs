@@ -19,8 +19,7 @@ use crate::runtime::inbox::{Address, inbox};
 use crate::runtime::node::Failed;
 use crate::runtime::supervisor::{Child, ChildSpec, supervise};
 use crate::sink::config::{
-    Config, KafkaSink as KafkaSettings, ParquetSink as ParquetSettings,
-    TableSink as TableSettings,
+    Config, KafkaSink as KafkaSettings, ParquetSink as ParquetSettings, TableSink as TableSettings,
 };
 use crate::sink::dead_letter::{DeadLetterContext, DeadLetters};
 use crate::sink::kafka::{Encoded, KafkaSink, KafkaSinkContext, KafkaWriter};
@@ -92,11 +91,7 @@ impl Starter<'_> {
         }
     }
 
-    fn table(
-        &self,
-        name: &NodeName,
-        settings: &TableSettings,
-    ) -> Result<RunningSink, EngineError> {
+    fn table(&self, name: &NodeName, settings: &TableSettings) -> Result<RunningSink, EngineError> {
         let tables = &self.topology.tables;
         let table = tables.iter().find(|table| table.name == settings.table);
         let (Some(table), Some(store)) = (table, &self.store) else {

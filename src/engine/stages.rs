@@ -174,8 +174,7 @@ impl Builder<'_> {
         let NodeKind::Processor(Processor::Fetch(config)) = &self.graph.nodes[node].kind else {
             return Err(EngineError::internal(format!("{name} is no node that waits")));
         };
-        let call =
-            nodes::fetch(self.context, config, self.spools.make()?, self.local.clone())?;
+        let call = nodes::fetch(self.context, config, self.spools.make()?, self.local.clone())?;
         let limits = &self.context.config.limits;
         let (address, batches) = inbox(format!("call {name}"), limits.sink_batches);
         let shared = Arc::new(CallerContext {

@@ -206,7 +206,7 @@ fn timed_out(target: &Permitted) -> NetError {
     NetError::Unavailable { url: target.shown(), why: "it took too long".to_owned() }
 }
 
-fn caused_by<'e, T: Error + 'static>(error: &'e reqwest::Error) -> Option<&'e T> {
+fn caused_by<T: Error + 'static>(error: &reqwest::Error) -> Option<&T> {
     let mut cause = error.source();
     while let Some(error) = cause {
         if let Some(found) = error.downcast_ref::<T>() {

@@ -87,11 +87,8 @@ impl Lifeline {
 impl Drop for Lifeline {
     fn drop(&mut self) {
         let said = self.said.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        let exit = if std::thread::panicking() {
-            Exit::Panicked
-        } else {
-            said.unwrap_or(Exit::Stopped)
-        };
+        let exit =
+            if std::thread::panicking() { Exit::Panicked } else { said.unwrap_or(Exit::Stopped) };
         if let Some(report) = self.report.take() {
             // A supervisor that went first has nobody left to restart.
             let _ = report.send(exit);

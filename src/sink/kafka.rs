@@ -121,9 +121,7 @@ impl Writer for KafkaWriter {
 
     fn commit(&mut self, duties: &Duties) {
         self.committed.extend(
-            self.accepted
-                .drain(..)
-                .map(|(encoded, scope)| Owed::new(encoded, duties.part(scope))),
+            self.accepted.drain(..).map(|(encoded, scope)| Owed::new(encoded, duties.part(scope))),
         );
     }
 
@@ -178,8 +176,7 @@ impl Deliveries {
             _ => FailureClass::REJECTED,
         };
         let failure = Failure::poison(class, error.to_string());
-        let failed =
-            Failed { source, meta, node: self.node.clone(), failure, attempts: 1, duty };
+        let failed = Failed { source, meta, node: self.node.clone(), failure, attempts: 1, duty };
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).push(failed);
         self.room.notify_one();
         self.refusal.notify_one();

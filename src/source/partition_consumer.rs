@@ -20,9 +20,7 @@ use actix::prelude::*;
 use futures_util::stream;
 use tokio::sync::{Notify, oneshot};
 
-use crate::broker::group::{
-    BufferLimits, Drained, PartitionBuffer, PartitionMessage, PollOrders,
-};
+use crate::broker::group::{BufferLimits, Drained, PartitionBuffer, PartitionMessage, PollOrders};
 use crate::model::{Epoch, Fields, LogRecord, Metadata, Offset, Outcome, Record};
 use crate::model::{SourceBatch, SourceRef, TopicPartition};
 use crate::progress::dead_letters::DeadLetterLimit;

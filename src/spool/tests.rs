@@ -143,7 +143,7 @@ fn a_blocked_thread_goes_on_when_bytes_come_back() {
     let budget = DiskBudget::new(2 * KIB);
     let held = reserve(&budget, 2 * KIB).unwrap();
     let (waiting, waits) = mpsc::channel();
-    let theirs = budget.clone();
+    let theirs = budget;
     let thread = std::thread::spawn(move || {
         theirs.reserve_blocking(KIB, &mut || waiting.send(()).is_ok()).map(|permit| permit.bytes())
     });

@@ -23,11 +23,7 @@ use crate::topology::ports;
 use crate::topology::wiring::{Wired, unknown_port};
 
 /// Reports a topology that nothing can enter.
-pub(super) fn has_input(
-    root: &Section<'_>,
-    drafts: &[nodes::Draft],
-    ingresses: &[ingress::Draft],
-) {
+pub(super) fn has_input(root: &Section<'_>, drafts: &[nodes::Draft], ingresses: &[ingress::Draft]) {
     if ingresses.is_empty() && !drafts.iter().any(|draft| draft.role == Role::Source) {
         let help = "declare a [sources.NAME] or an [ingress.NAME]".to_owned();
         root.report(Diagnostic::new("nothing can enter this topology").help(help));
@@ -161,8 +157,7 @@ impl Parts<'_> {
             let place = marks.part("topic");
             let key = (source.topic.as_str(), source.group.as_str());
             if let Some(other) = read.insert(key, place.clone()) {
-                let message =
-                    format!("two sources read topic `{}` as group `{}`", key.0, key.1);
+                let message = format!("two sources read topic `{}` as group `{}`", key.0, key.1);
                 let help = "read it once and let several nodes name the source".to_owned();
                 let diagnostic = Diagnostic::new(message).at(place).help(help);
                 self.report.push(diagnostic.context(other, "the other one"));
@@ -252,10 +247,9 @@ impl Parts<'_> {
         let is_below = |key: &str| self.is_below(wired, sink, key);
         let (is_known, what) = match &table.owner {
             Owner::Member => (is_below("members"), "the members of a manifest"),
-            Owner::Manifest => (
-                is_below("members") || is_below("announced_by"),
-                "a node that a manifest names",
-            ),
+            Owner::Manifest => {
+                (is_below("members") || is_below("announced_by"), "a node that a manifest names")
+            }
             Owner::Key(_) => {
                 let message = format!("table `{}` has a key: it is for actions", table.name);
                 let help = "tables of sinks have `owner = \"member\"` or \"manifest\"";

@@ -64,9 +64,7 @@ pub(super) fn check(report: &Report, wired: &Wired, tables: &[Option<Table>]) {
 /// What reaches a node; everything it reads stands before it.
 fn incoming(graph: &Graph, shapes: &[Vec<Vec<Shape>>], index: usize) -> Vec<Shape> {
     let reads = graph.reads(index);
-    let found = reads
-        .iter()
-        .filter_map(|(node, port)| shapes.get(*node)?.get(usize::from(port.0)));
+    let found = reads.iter().filter_map(|(node, port)| shapes.get(*node)?.get(usize::from(port.0)));
     found.flatten().cloned().collect()
 }
 
@@ -231,8 +229,7 @@ impl Checker<'_> {
             kind.is_some_and(|kind| !matches!(kind, Kind::Double | Kind::Int))
         };
         if let Some(shape) = self.incoming.iter().find(is_other) {
-            let message =
-                format!("`{column}` of `{}` is not a double and has no sum", shape.from);
+            let message = format!("`{column}` of `{}` is not a double and has no sum", shape.from);
             self.report.push(Diagnostic::new(message).at(self.marks.part(place)));
         }
     }

@@ -37,9 +37,8 @@ pub(super) fn read(section: &Section<'_>) -> Option<Config> {
         section.finish();
         columns
     });
-    let schemas = section.need("schemas", |value| {
-        schemas(value, every.as_deref().unwrap_or_default())
-    });
+    let schemas =
+        section.need("schemas", |value| schemas(value, every.as_deref().unwrap_or_default()));
     let delimiter = section.or("delimiter", b',', delimiter);
     let long_rows = section.or("long_rows", LongRows::default(), |value| {
         value.choice(&[("reject", LongRows::Reject), ("cut", LongRows::Cut)])
@@ -239,11 +238,7 @@ fn output_format(value: &Value<'_>) -> Option<String> {
 }
 
 /// Derived columns are added to every schema, so every schema needs what they are made of.
-fn check_derived(
-    section: &Section<'_>,
-    schemas: &[CsvSchema],
-    derive: &[Derived],
-) -> Option<()> {
+fn check_derived(section: &Section<'_>, schemas: &[CsvSchema], derive: &[Derived]) -> Option<()> {
     let mut is_sound = Some(());
     for derived in derive {
         let (DerivedFrom::Date { column } | DerivedFrom::Format { column, .. }) = &derived.from;

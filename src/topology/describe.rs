@@ -72,12 +72,8 @@ impl Capacities {
 
 /// The topology as text: one block per source, stage, `fetch` and manifest.
 pub fn text(topology: &Topology, capacities: &Capacities) -> String {
-    let mut drawing = Drawing {
-        topology,
-        capacities,
-        stages: stages(&topology.graph),
-        out: String::new(),
-    };
+    let mut drawing =
+        Drawing { topology, capacities, stages: stages(&topology.graph), out: String::new() };
     drawing.draw();
     drawing.out
 }

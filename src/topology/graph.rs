@@ -126,8 +126,7 @@ impl Graph {
     pub fn downstream(&self, start: usize) -> Vec<bool> {
         let mut reached = vec![false; self.nodes.len()];
         for (index, node) in self.nodes.iter().enumerate() {
-            reached[index] =
-                index == start || node.inputs.iter().any(|input| reached[input.node]);
+            reached[index] = index == start || node.inputs.iter().any(|input| reached[input.node]);
         }
         reached
     }

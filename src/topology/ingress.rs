@@ -46,8 +46,7 @@ fn draft(entry: &Value<'_>) -> Draft {
 
 fn ingress(section: &Section<'_>) -> Option<Ingress> {
     let path = section.need("path", path);
-    let parts =
-        section.or("parts", vec!["file".to_owned()], |value| value.each(Value::word));
+    let parts = section.or("parts", vec!["file".to_owned()], |value| value.each(Value::word));
     let max_bytes = section.or("max_bytes", DEFAULT_MAX_BYTES, Value::size);
     let content_type = section.maybe("content_type", pattern);
     let topic = section.need("topic", names::topic);

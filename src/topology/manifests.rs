@@ -137,10 +137,7 @@ fn policy(section: &Section<'_>) -> Option<Policy> {
     let all_done = Policy::AllDone;
     let tolerate = section.value("tolerate");
     let policy = section.or("policy", all_done, |value| {
-        value.choice(&[
-            ("all_done", all_done),
-            ("all_settled", Policy::AllSettled { tolerate: 0 }),
-        ])
+        value.choice(&[("all_done", all_done), ("all_settled", Policy::AllSettled { tolerate: 0 })])
     })?;
     match (policy, tolerate) {
         (policy, None) => Some(policy),

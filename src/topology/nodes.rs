@@ -108,11 +108,7 @@ fn input(value: &Value<'_>) -> Option<DraftInput> {
         let message = format!("`{text}` is no input: `node` or `node.port` is needed");
         return value.fail(Diagnostic::new(message));
     }
-    Some(DraftInput {
-        node: node.to_owned(),
-        port: port.map(str::to_owned),
-        span: value.span(),
-    })
+    Some(DraftInput { node: node.to_owned(), port: port.map(str::to_owned), span: value.span() })
 }
 
 fn source(section: Section<'_>, group: &str) -> Option<source::config::Config> {

@@ -35,8 +35,7 @@ const DEFAULT_MAX_GROUPS: usize = 100_000;
 
 /// `type = "filter"`.
 pub(super) fn filter(section: &Section<'_>) -> Option<Config> {
-    let condition =
-        section.need("condition", |value| programs::program(value, Purpose::Filter));
+    let condition = section.need("condition", |value| programs::program(value, Purpose::Filter));
     let rest = section.or("rest", Rest::default(), |value| {
         value.choice(&[
             ("drop", Rest::Drop),

@@ -12,9 +12,7 @@ use crate::model::{NodeName, PipelineName};
 use crate::topology::broker::{self, BrokerSection};
 use crate::topology::checks::{self, Parts};
 use crate::topology::manifests::{self, Draft};
-use crate::topology::{
-    Progress, Topology, columns, ingress, names, nodes, tables, wiring,
-};
+use crate::topology::{Progress, Topology, columns, ingress, names, nodes, tables, wiring};
 
 /// The version of the language.
 const VERSION: i64 = 1;
@@ -107,8 +105,7 @@ fn name(value: &Value<'_>) -> Option<String> {
 fn progress(value: &Value<'_>) -> Option<Progress> {
     let section = value.section("[progress]")?;
     let default = i64::from(Progress::default().partitions);
-    let partitions =
-        section.or("partitions", default, |value| value.integer(1..=MOST_PARTITIONS));
+    let partitions = section.or("partitions", default, |value| value.integer(1..=MOST_PARTITIONS));
     section.finish();
     Some(Progress { partitions: i32::try_from(partitions?).ok()? })
 }

@@ -43,8 +43,7 @@ fn start(value: &Value<'_>) -> Option<Start> {
         Ok(instant) => Some(Start::Timestamp(instant.as_millisecond())),
         Err(_) => {
             let message = format!("`{text}` is no place to start");
-            let help =
-                "\"earliest\", \"latest\", or an instant such as \"2026-01-01T00:00:00Z\"";
+            let help = "\"earliest\", \"latest\", or an instant such as \"2026-01-01T00:00:00Z\"";
             value.fail(Diagnostic::new(message).help(help.to_owned()))
         }
     }

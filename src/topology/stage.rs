@@ -122,12 +122,7 @@ impl Stage {
 /// Cuts `graph` into stages. Stages are numbered along the stream: an edge leads to a higher
 /// number, directly or through a `fetch`.
 pub fn stages(graph: &Graph) -> Vec<Stage> {
-    let mut planner = Planner {
-        graph,
-        stages: Vec::new(),
-        behind: Vec::new(),
-        seat: Vec::new(),
-    };
+    let mut planner = Planner { graph, stages: Vec::new(), behind: Vec::new(), seat: Vec::new() };
     planner.seat_all();
     planner.connect_all();
     planner.stages

@@ -50,8 +50,7 @@ fn table(entry: &Value<'_>) -> Option<Table> {
         }
         _ => {
             let message = format!("table `{}` needs either `owner` or `key`", entry.key());
-            let help =
-                "owner = \"member\" or \"manifest\" for sinks, key = [\"name\"] for actions";
+            let help = "owner = \"member\" or \"manifest\" for sinks, key = [\"name\"] for actions";
             let diagnostic = Diagnostic::new(message).at(entry.key_span());
             return entry.fail(diagnostic.help(help.to_owned()));
         }

@@ -77,8 +77,7 @@ fn value_of(declaration: &Value<'_>, env: &dyn Fn(&str) -> Option<String>) -> Op
         Ok(value) => Some(value),
         Err(why) => {
             let variable = variable.unwrap_or_default();
-            let message =
-                format!("environment variable {variable} is `{text}`, which {why}");
+            let message = format!("environment variable {variable} is `{text}`, which {why}");
             let label = format!("`{name}` is declared as {} here", called(kind));
             declaration.fail(Diagnostic::new(message).label(label))
         }
@@ -92,10 +91,9 @@ fn missing(declaration: &Value<'_>, variable: Option<&str>) -> Option<String> {
             format!("variable `{name}` has no value: environment variable {variable} is not set"),
             format!("set {variable}, or give `default`"),
         ),
-        None => (
-            format!("variable `{name}` has no value"),
-            "give `env`, `default` or both".to_owned(),
-        ),
+        None => {
+            (format!("variable `{name}` has no value"), "give `env`, `default` or both".to_owned())
+        }
     };
     declaration.fail(Diagnostic::new(message).help(help))
 }

@@ -133,9 +133,7 @@ impl<'d> Wiring<'d> {
     fn overlaps(&self, inputs: &[Input], new: &Input) -> bool {
         let outputs = outputs(&self.drafts[new.node]);
         inputs.iter().filter(|input| input.node == new.node).any(|input| match &outputs {
-            Some(outputs) => {
-                outputs.iter().any(|spec| is_read(input, spec) && is_read(new, spec))
-            }
+            Some(outputs) => outputs.iter().any(|spec| is_read(input, spec) && is_read(new, spec)),
             None => input.port == new.port,
         })
     }
@@ -250,10 +248,9 @@ fn assemble(drafts: Vec<Draft>, resolved: &[Vec<Input>], order: &[usize]) -> Opt
     let (mut nodes, mut marks) = (Vec::new(), Vec::new());
     for at in order {
         let draft = drafts[*at].take()?;
-        let inputs = resolved[*at].iter().map(|input| Input {
-            node: index_of[input.node],
-            port: input.port.clone(),
-        });
+        let inputs = resolved[*at]
+            .iter()
+            .map(|input| Input { node: index_of[input.node], port: input.port.clone() });
         nodes.push(Node {
             name: NodeName::from(draft.name),
             kind: draft.kind?,

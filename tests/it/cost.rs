@@ -186,7 +186,8 @@ impl Running {
 
     fn post(&self, file: &[u8]) -> std::io::Result<String> {
         // {"identity":{"account_number":"10001","org_id":"1234567"}}
-        let identity = "eyJpZGVudGl0eSI6eyJhY2NvdW50X251bWJlciI6IjEwMDAxIiwib3JnX2lkIjoiMTIzNDU2NyJ9fQ==";
+        let identity =
+            "eyJpZGVudGl0eSI6eyJhY2NvdW50X251bWJlciI6IjEwMDAxIiwib3JnX2lkIjoiMTIzNDU2NyJ9fQ==";
         let mut body = Vec::new();
         write!(
             body,
@@ -237,7 +238,8 @@ fn open_log(job: &Job) -> Arc<EmbeddedLog> {
 fn rewind(job: &Job) {
     let log = open_log(job);
     let topic = Topic::from(ANNOUNCEMENTS);
-    let described = log.admin().expect("admin").describe(Some(&[topic.clone()])).expect("topics");
+    let described =
+        log.admin().expect("admin").describe(Some(std::slice::from_ref(&topic))).expect("topics");
     let config = ConsumerConfig::new(GROUP, vec![topic.clone()]);
     let consumer = log.consumer(&config, Box::new(Deaf)).expect("a consumer");
     let first: Vec<_> = (0..described[0].partitions)

@@ -58,11 +58,8 @@ pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
 /// Makes a topic of so many partitions.
 pub fn create_topic(broker: &dyn Broker, name: &str, partitions: i32) -> Topic {
     let topic = Topic::from(name);
-    let spec = TopicSpec {
-        name: topic.clone(),
-        partitions: Some(partitions),
-        settings: BTreeMap::new(),
-    };
+    let spec =
+        TopicSpec { name: topic.clone(), partitions: Some(partitions), settings: BTreeMap::new() };
     broker.admin().expect("an admin client").ensure(&[spec]).expect("the topic is made");
     topic
 }
@@ -137,7 +134,11 @@ impl Reader {
     ///
     /// # Panics
     /// After [`PATIENCE`].
-    pub fn read_until(&mut self, what: &str, enough: impl Fn(&[(TopicPartition, LogRecord)]) -> bool) {
+    pub fn read_until(
+        &mut self,
+        what: &str,
+        enough: impl Fn(&[(TopicPartition, LogRecord)]) -> bool,
+    ) {
         let deadline = Instant::now() + PATIENCE;
         while !enough(&self.records) {
             assert!(

@@ -5,7 +5,9 @@
 
 #![expect(
     clippy::disallowed_methods,
-    reason = "tests learn where their servers are from the environment, and wait by the clock"
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "tests learn of their servers from the environment, wait by the clock, and may panic"
 )]
 
 mod architecture;

@@ -143,7 +143,10 @@ fn poison_goes_to_the_dead_letters_with_its_bytes_and_everything_else_passes() {
     poison.key = Some(Bytes::from_static(b"poison"));
     poison.headers = vec![("trace".to_owned(), Bytes::from_static(b"t1"))];
     let records = (0..50).map(|id| job.order(id, "paid"));
-    produce(&*broker, records.chain([poison.clone()]).chain((50..100).map(|id| job.order(id, "paid"))));
+    produce(
+        &*broker,
+        records.chain([poison.clone()]).chain((50..100).map(|id| job.order(id, "paid"))),
+    );
 
     let process = job.start();
     let mut reader = Reader::new(&*broker, &job.sink);

@@ -40,7 +40,8 @@ pub enum PartitionMessage {
 }
 
 /// Starts the supervised actor of a partition, which reads its messages from the inbox.
-pub type PartitionActors = Arc<dyn Fn(TopicPartition, Inbox<PartitionMessage>) -> Child + Send + Sync>;
+pub type PartitionActors =
+    Arc<dyn Fn(TopicPartition, Inbox<PartitionMessage>) -> Child + Send + Sync>;
 
 /// What happens to the assignment.
 pub enum AssignmentEvent {

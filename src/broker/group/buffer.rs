@@ -65,8 +65,7 @@ impl PartitionBuffer {
         let mut held = self.lock();
         held.bytes += record.size();
         held.records.push_back(record);
-        let full =
-            held.bytes >= self.limits.bytes || held.records.len() >= self.limits.records;
+        let full = held.bytes >= self.limits.bytes || held.records.len() >= self.limits.records;
         drop(held);
         self.filled.notify_one();
         if full { Fill::Full } else { Fill::Room }

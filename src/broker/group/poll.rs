@@ -120,7 +120,9 @@ impl PollThread {
         let thread = std::thread::Builder::new()
             .name(format!("poll-{}", settings.consumer.group))
             .spawn(move || poller.run())
-            .map_err(|error| BrokerError::Fatal(format!("cannot start the poll thread: {error}")))?;
+            .map_err(|error| {
+                BrokerError::Fatal(format!("cannot start the poll thread: {error}"))
+            })?;
         Ok(Self { orders, thread: Some(thread), positions })
     }
 
@@ -223,7 +225,8 @@ impl Poller {
                 continue;
             }
             let sought = self.consumer.seek(&[(partition.clone(), begin.offset)]);
-            let begun = sought.and_then(|()| self.consumer.resume(std::slice::from_ref(&partition)));
+            let begun =
+                sought.and_then(|()| self.consumer.resume(std::slice::from_ref(&partition)));
             match begun {
                 Ok(()) => {
                     tracing::info!(%partition, offset = %begin.offset, %epoch, "partition begins");
@@ -337,9 +340,7 @@ impl Rebalance for Listener {
     fn revoked(&mut self, partitions: &[TopicPartition]) -> Vec<(TopicPartition, Offset)> {
         let (reply, answer) = crossbeam_channel::bounded(1);
         let event = AssignmentEvent::Revoked { partitions: partitions.to_vec(), reply };
-        if self.send(event)
-            && answer.recv_timeout(self.drain_deadline + REVOKE_GRACE).is_err()
-        {
+        if self.send(event) && answer.recv_timeout(self.drain_deadline + REVOKE_GRACE).is_err() {
             tracing::warn!(?partitions, "revoke went on without an answer from the assignment");
         }
         self.drop_routes(partitions);

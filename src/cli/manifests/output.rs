@@ -7,8 +7,8 @@
 use std::io::{self, ErrorKind, Write};
 
 use clap::ValueEnum;
+use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{ContentArrangement, Table};
 use serde::Serialize;
 
 use crate::cli::Exit;
@@ -22,13 +22,11 @@ pub(in crate::cli) enum Format {
     Json,
 }
 
-/// A table with this header, as wide as the terminal at most.
+/// A table with this header. Its lines are as long as they need to be, on a terminal as in a pipe.
 pub(in crate::cli) fn table<'a>(header: impl IntoIterator<Item = &'a str>) -> Table {
     let mut table = Table::new();
-    table
-        .load_style(UTF8_FULL_CONDENSED)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_header(header.into_iter().collect::<Vec<_>>());
+    table.load_style(UTF8_FULL_CONDENSED).force_no_tty();
+    table.set_header(header.into_iter().collect::<Vec<_>>());
     table
 }
 

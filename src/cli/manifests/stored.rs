@@ -25,7 +25,8 @@ pub(in crate::cli) fn ask<T>(
 ) -> Result<T, Exit> {
     let asking = async {
         let store = SqliteStore::open_read_only(&config.state_path())?;
-        question(&*store).await
+        let reader: &dyn StateStore = &*store;
+        question(reader).await
     };
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| {
         eprintln!("error: cannot start a runtime: {error}");

@@ -21,9 +21,7 @@ fn an_error_without_a_place_is_shown_with_its_hint() {
 
 #[test]
 fn the_second_place_of_an_error_is_shown_too() {
-    let found = vec![
-        Diagnostic::new("twice").at(6..7).label("again").context(0..1, "first here"),
-    ];
+    let found = vec![Diagnostic::new("twice").at(6..7).label("again").context(0..1, "first here")];
     let shown = Diagnostics::new("x.toml", "a = 1\na = 2\n", found).to_string();
     assert!(shown.contains("x.toml:2:1"), "{shown}");
     assert!(shown.contains("- first here"), "{shown}");

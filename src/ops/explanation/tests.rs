@@ -40,7 +40,7 @@ async fn an_open_manifest_names_who_is_missing_and_since_when_nothing_came() {
         "2 of 14 members done (1 of them empty), 12 missing.",
         "Nothing has arrived for 3 h 12 min (since 2025-03-13T06:00:00Z). One of its deadlines has \
          passed.",
-        "Ignored so far: 2 duplicates, 1 conflict (other content for a member that had settled: \
+        "Also counted: 2 duplicates, 1 conflict (other content for a member that had settled: \
          the first was kept).",
         "",
         "Missing (12)",
@@ -81,7 +81,8 @@ async fn failures_that_no_policy_tolerates_are_named_with_their_dead_letter_topi
         "  b: unmatched at rows: no schema fits\\u{1b}[31m",
         "  c: why was not kept, the headers of its dead letter say it",
         "",
-        "Failed, but accepted by its declaration; their records are in topic sales.dead-letters (1)",
+        "Failed, but accepted by its declaration; their records are in topic sales.dead-letters \
+         (1)",
         "  d: unmatched at rows: a kind that nobody knows",
         "",
         "Next: Mend what made them fail and replay their records from sales.dead-letters, or \

@@ -141,7 +141,7 @@ impl Explanation {
         } else {
             ""
         };
-        (!parts.is_empty()).then(|| format!("Ignored so far: {}{meaning}.", parts.join(", ")))
+        (!parts.is_empty()).then(|| format!("Also counted: {}{meaning}.", parts.join(", ")))
     }
 
     fn named_members(&self, lines: &mut Vec<String>) {

@@ -204,12 +204,8 @@ fn a_panic_is_reported_at_the_node_it_happened_in() {
 #[test]
 fn a_writer_that_cannot_prepare_holds_back_the_others_too() {
     let left = Left::default();
-    let refusing = Collect {
-        name: "full",
-        accepted: Vec::new(),
-        left: left.clone(),
-        refuse_to_prepare: true,
-    };
+    let refusing =
+        Collect { name: "full", accepted: Vec::new(), left: left.clone(), refuse_to_prepare: true };
     let nodes = vec![
         node("pass", Step::Transform(Box::new(Pass)), &[1, 2]),
         node("out", Collect::step("out", &left), &[]),

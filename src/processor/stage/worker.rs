@@ -67,13 +67,7 @@ impl StageWorker {
         self.context.stopping.recv_timeout(delay) == Err(RecvTimeoutError::Timeout)
     }
 
-    fn give_up(
-        &self,
-        broken: Broken,
-        failure: Failure,
-        attempts: u32,
-        desk: &Desk<Owed<Input>>,
-    ) {
+    fn give_up(&self, broken: Broken, failure: Failure, attempts: u32, desk: &Desk<Owed<Input>>) {
         let Some(Claim { source, meta, duty }) = desk.finish() else { return };
         let node = broken.node.clone();
         let failed = Failed { source, meta, node, failure, attempts, duty: broken.duty(duty) };

@@ -98,11 +98,8 @@ fn completes(rules: &Rules, events: &[ProgressEvent]) -> Option<(u32, CompletedB
 #[test]
 fn it_completes_with_the_last_of_its_events_in_any_order() {
     let (a, b, list) = (done("a"), settled("b", MemberState::Empty, 2), expected(&["a", "b"]));
-    let orders = [
-        [list.clone(), a.clone(), b.clone()],
-        [a.clone(), list.clone(), b.clone()],
-        [b.clone(), a.clone(), list.clone()],
-    ];
+    let orders =
+        [[list.clone(), a.clone(), b.clone()], [a.clone(), list.clone(), b.clone()], [b, a, list]];
     for order in orders {
         assert_eq!(completes(&all_done(), &order[..1]), None);
         assert_eq!(completes(&all_done(), &order[..2]), None);

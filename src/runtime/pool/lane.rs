@@ -180,11 +180,7 @@ impl<J: Claimable> Lane<J> {
 
     /// Starts a thread that the desk belongs to. `taken_over`: there was another one before, which
     /// may have left a batch behind.
-    fn spawn(
-        self: &Arc<Self>,
-        shared: &Arc<Shared<J>>,
-        taken_over: bool,
-    ) -> Result<(), PoolError> {
+    fn spawn(self: &Arc<Self>, shared: &Arc<Shared<J>>, taken_over: bool) -> Result<(), PoolError> {
         let (lane, crew, desk) = (self.clone(), shared.clone(), self.desk.present_owner());
         // A zero byte in a thread's name would be a panic.
         let name = self.address.name().replace('\0', "");
@@ -262,12 +258,7 @@ impl<J: Claimable> Lane<J> {
     }
 
     /// The worker panicked: settles the item at hand and builds a new one.
-    fn replace_worker(
-        &self,
-        shared: &Shared<J>,
-        desk: &Desk<J>,
-        worker: &mut Box<dyn Worker<J>>,
-    ) {
+    fn replace_worker(&self, shared: &Shared<J>, desk: &Desk<J>, worker: &mut Box<dyn Worker<J>>) {
         shared.panics.fetch_add(1, Ordering::Relaxed);
         let (pool, lane) = (&shared.spec.name, self.id);
         tracing::error!(%pool, %lane, "worker panicked and is replaced");

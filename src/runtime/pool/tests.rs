@@ -269,7 +269,7 @@ fn a_key_keeps_its_order_across_panics_and_hangs() {
     let stuck = 503;
     let deed = |id: u32| match id {
         _ if id == stuck => Deed::GetStuck,
-        _ if id % 97 == 0 => Deed::Panic,
+        _ if id.is_multiple_of(97) => Deed::Panic,
         _ => Deed::Work,
     };
     let mut by_lane: BTreeMap<LaneId, Vec<(u32, Deed)>> = BTreeMap::new();
@@ -386,9 +386,8 @@ fn an_item_that_its_worker_forgets_is_abandoned() {
 #[test]
 fn a_lane_without_a_worker_does_not_die_in_silence() {
     let ledger = Arc::new(Ledger::default());
-    let worker = Arc::new(|_: LaneId| -> Box<dyn Worker<Job>> {
-        resume_unwind(Box::new("wanted"))
-    });
+    let worker =
+        Arc::new(|_: LaneId| -> Box<dyn Worker<Job>> { resume_unwind(Box::new("wanted")) });
     let fixture = Fixture::with(1, 1, ledger, worker);
     let expected = PoolError::LaneDied { pool: "test".to_owned(), lane: LaneId(0) };
     eventually("the death is seen", || fixture.pool.error() == Some(expected.clone()));

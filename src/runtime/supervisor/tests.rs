@@ -238,9 +238,7 @@ fn an_actor_without_a_handle_is_stopped() {
         drop(child);
         // The actor, and with it its factory, let go of the inbox; ours was the last one.
         drop(orders);
-        let is_closed = || {
-            matches!(address.try_send(Order::Note(1)), Err(TrySendError::Closed(_)))
-        };
+        let is_closed = || matches!(address.try_send(Order::Note(1)), Err(TrySendError::Closed(_)));
         until(is_closed).await;
     });
 }

@@ -198,7 +198,8 @@ fn what_cannot_be_taken_is_refused_and_leaves_nothing() {
         let server = start(dir.path(), &broker);
         let (most, more, padding) = ([7_u8; 1000], [7_u8; 1001], vec![b'x'; (1 << 20) + 1]);
         let wrong_part: (&str, &str, &[u8]) = ("other", GOOD, b"p");
-        let table: [(&str, &[(&str, &str, &[u8])], u16, &str); 6] = [
+        type Part<'a> = (&'a str, &'a str, &'a [u8]);
+        let table: [(&str, &[Part<'_>], u16, &str); 6] = [
             (ORG, &[wrong_part], 400, "no part `file` or `upload`"),
             (ORG, &[("file", "app/hccm", b"p")], 415, "app/hccm"),
             (ORG, &[("file", GOOD, &more)], 413, "1000 bytes"),

@@ -102,7 +102,8 @@ impl Readers {
 fn missing(path: &Path) -> StateError {
     StateError::Mismatch(format!(
         "there is no state store at {}: no pipeline with manifests or tables has run on this data \
-         folder yet, or the engine runs with other settings (--config names their file)",
+         folder yet, or it runs on another one (--config names the settings, TIDEMILL_DATA_DIR \
+         the folder)",
         path.display()
     ))
 }

@@ -167,10 +167,9 @@ impl Chart<'_> {
         self.arrow("progress", "", "aggregator");
         let mut number = 0;
         for (name, manifest) in &self.topology.manifests {
-            for (node, what) in [
-                (&manifest.members, "settled"),
-                (&manifest.announced_by, "expected"),
-            ] {
+            for (node, what) in
+                [(&manifest.members, "settled"), (&manifest.announced_by, "expected")]
+            {
                 if let Some(index) = self.topology.graph.index_of(node) {
                     let label = match what {
                         "expected" => format!("{name}: expected by {}", announced_name(manifest)),

@@ -126,9 +126,8 @@ topic = "both"
     for stage in &plan[..2] {
         assert_eq!(stage.edges().len(), 1);
     }
-    let stage_of = |source| {
-        plan.iter().find(|stage| stage.entries[0].feed == Feed::Source(source)).unwrap()
-    };
+    let stage_of =
+        |source| plan.iter().find(|stage| stage.entries[0].feed == Feed::Source(source)).unwrap();
     assert!(stage_of(a).nodes.is_empty(), "it only passes records on");
     assert_eq!(stage_of(b).nodes, [slim]);
     for (feed, from) in [(outlet(a, 0), stage_of(a)), (outlet(slim, 0), stage_of(b))] {
@@ -170,10 +169,8 @@ fn every_cpu_node_has_one_seat_and_every_edge_an_entry() {
         let graph = valid(text).graph;
         let plan = stages(&graph);
         for (index, node) in graph.nodes.iter().enumerate() {
-            let is_outside = matches!(
-                node.kind,
-                NodeKind::Source(_) | NodeKind::Processor(Processor::Fetch(_))
-            );
+            let is_outside =
+                matches!(node.kind, NodeKind::Source(_) | NodeKind::Processor(Processor::Fetch(_)));
             let seats = plan.iter().filter(|stage| stage.nodes.contains(&index)).count();
             assert_eq!(seats, usize::from(!is_outside), "{}", node.name);
         }

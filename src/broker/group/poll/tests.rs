@@ -1,5 +1,7 @@
 //! The poll thread on the embedded log in memory, with the assignment's part played by the test.
 
+#![expect(clippy::disallowed_methods, reason = "waits by the clock, with a deadline")]
+
 use std::time::Instant;
 
 use super::*;
@@ -37,15 +39,9 @@ fn polling(partitions: i32) -> Polling {
     };
     let instruments = Arc::new(Instruments::default());
     let clock = SystemClock::shared();
-    let thread = PollThread::start(
-        &*log,
-        settings,
-        orders.clone(),
-        address,
-        clock,
-        instruments.clone(),
-    )
-    .unwrap();
+    let thread =
+        PollThread::start(&*log, settings, orders.clone(), address, clock, instruments.clone())
+            .unwrap();
     Polling { log, orders, events, instruments, thread }
 }
 
