@@ -9,7 +9,9 @@
 mod check;
 mod demo;
 mod describe;
+mod manifests;
 mod run;
+mod tables;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -84,6 +86,13 @@ enum Command {
     #[command(after_help = "Examples:\n  tidemill describe topologies/passthrough.toml\n  \
                             tidemill describe topologies/passthrough.toml --format mermaid")]
     Describe(describe::Arguments),
+    /// Answers what is known of manifests, also while a pipeline runs.
+    #[command(after_help = "Examples:\n  tidemill manifests list --phase open\n  \
+                            tidemill manifests explain 3e1f6af5-e156-4863-a7a2-8dd7858f596d")]
+    Manifests(manifests::Arguments),
+    /// Prints rows of declared tables and views.
+    #[command(after_help = "Examples:\n  tidemill tables show ocp_usage_summary --output csv")]
+    Tables(tables::Arguments),
     /// Runs the cost-management topology on generated payloads; needs no server.
     #[command(after_help = "Examples:\n  tidemill demo\n  tidemill demo --clusters 3 --days 5 \
                             --rows 100000\n  tidemill demo --serve")]
@@ -129,6 +138,8 @@ fn dispatch(arguments: Arguments) -> Exit {
     match arguments.command {
         Command::Run(arguments) => run::run(arguments, config),
         Command::Check(arguments) => check::check(&arguments),
+        Command::Manifests(arguments) => manifests::manifests(&arguments, &config),
+        Command::Tables(arguments) => tables::tables(&arguments, &config),
         Command::Demo(arguments) => demo::demo(arguments, config),
         Command::Describe(arguments) => describe::describe(&arguments, &config),
         Command::Completions { shell } => {

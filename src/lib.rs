@@ -44,6 +44,7 @@ pub mod engine;
 pub mod expr;
 pub mod model;
 pub mod net;
+pub mod ops;
 pub mod processor;
 pub mod progress;
 pub mod runtime;
