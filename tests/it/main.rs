@@ -12,6 +12,7 @@
 
 mod architecture;
 mod broker_contract;
+mod commands;
 mod cost;
 mod harness;
 mod passthrough;
