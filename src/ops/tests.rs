@@ -61,7 +61,7 @@ async fn details_count_as_a_listing_does_and_name_each_member() {
     let (reader, name) = (filled.reader(), fixture::pipeline());
     let details = manifests::show(&*reader, &name, &"m".into()).await.unwrap();
     let listing = manifests::list(&*reader, &name, &ManifestFilter::default()).await.unwrap();
-    assert_eq!(listing.manifests, [details.line.clone()]);
+    assert_eq!(listing.manifests, std::slice::from_ref(&details.line));
     let data = serde_json::to_value(&details).unwrap();
     assert_eq!(data["manifest"], "m");
     assert_eq!(data["members"][1]["facts"]["failure"]["why"], "broken");

@@ -125,7 +125,7 @@ fn passthrough_runs_on_the_embedded_log_and_goes_on_after_a_kill() {
     std::fs::create_dir_all(&data).expect("the folder");
     let open = || EmbeddedLog::open(&data, std::sync::Arc::new(|| 0)).expect("the log");
     let log = open();
-    produce(&*log, (0..20_000).map(|id| order(id)));
+    produce(&*log, (0..20_000).map(order));
     log.close();
     drop(log);
 

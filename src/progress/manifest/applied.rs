@@ -66,7 +66,7 @@ pub struct Retire {
 pub struct Applied {
     /// Members to persist.
     pub members: Vec<MemberChange>,
-    /// Whether [`ManifestState::head`] has to be persisted.
+    /// Whether [`ManifestState::head`](crate::progress::manifest::ManifestState::head) has to be persisted.
     pub head_changed: bool,
     /// What it leads to outside.
     pub effect: Effect,
