@@ -24,8 +24,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::Notify;
 
 use crate::broker::Producer;
@@ -108,7 +108,7 @@ impl DispatcherContext {
         let mut going = Going::new();
         let mut claimed = HashSet::new();
         loop {
-            let filled = match self.claim(&going, &mut claimed).await {
+            let filled = match self.claim(&mut going, &mut claimed).await {
                 Ok(filled) => filled,
                 Err(error) => return error,
             };
@@ -119,7 +119,7 @@ impl DispatcherContext {
     /// Starts what is due, as far as there is room; whether there may be more.
     async fn claim(
         self: &Arc<Self>,
-        going: &Going,
+        going: &mut Going,
         claimed: &mut HashSet<i64>,
     ) -> Result<bool, StateError> {
         let room = self.settings.in_flight.saturating_sub(claimed.len());
@@ -135,6 +135,11 @@ impl DispatcherContext {
         });
         let rows = rows.await.answer?;
         let filled = rows.len() >= room;
+        // A delivery that failed may be marked and claimed again before its end is noticed here;
+        // it is noticed now, or the claim would be wasted until it runs out.
+        while let Some(Some(id)) = going.next().now_or_never() {
+            claimed.remove(&id);
+        }
         for row in rows {
             // One that the broker has not acked yet may be due again: it is still on its way.
             if claimed.insert(row.id) {
