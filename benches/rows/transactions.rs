@@ -52,7 +52,7 @@ const MEMBER: &str = "INSERT INTO tidemill_member \
      settled_at = excluded.settled_at";
 const MANIFEST: &str = "INSERT INTO tidemill_manifest (pipeline, manifest, kind, shard, phase, \
      revision, announced, facts, first_at, last_at, completed_at, duplicates, conflicts, late, \
-     note) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 0, 0, 0, NULL) \
+     note, extra) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 0, 0, 0, NULL, 'null') \
      ON CONFLICT (pipeline, manifest) DO UPDATE SET phase = excluded.phase, \
      revision = excluded.revision, announced = excluded.announced, facts = excluded.facts, \
      last_at = excluded.last_at, completed_at = excluded.completed_at";

@@ -83,6 +83,15 @@ impl SourceContext {
     }
 }
 
+/// Which batches are looked at for outcomes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// Those that are closed, which is what wakes are about.
+    Closed,
+    /// All, so that a slow record holds back no outcome before it for longer than a tick.
+    Everything,
+}
+
 /// Records that were handed out together.
 struct OpenBatch {
     scope: Arc<Scope>,
@@ -172,12 +181,12 @@ impl PartitionConsumer {
             entry: self.context.entry,
         });
         self.context.orders.begin(self.partition.clone(), offset, buffer);
-        self.step(ctx);
+        self.step(Look::Closed, ctx);
     }
 
     /// One round: outcomes in, commits out, then as much intake as the limits allow.
-    fn step(&mut self, ctx: &mut Context<Self>) {
-        self.collect(ctx);
+    fn step(&mut self, look: Look, ctx: &mut Context<Self>) {
+        self.collect(look, ctx);
         self.commit();
         self.finish_drain(ctx);
         if !self.sending && self.drain.is_none() {
@@ -185,10 +194,13 @@ impl PartitionConsumer {
         }
     }
 
-    fn collect(&mut self, ctx: &mut Context<Self>) {
+    fn collect(&mut self, look: Look, ctx: &mut Context<Self>) {
         let Some(running) = &mut self.running else { return };
         let mut outcomes = Vec::new();
         for open in &mut running.open {
+            if look == Look::Closed && !open.scope.is_closed() {
+                continue;
+            }
             open.collect(&mut running.tracker, &mut outcomes);
         }
         running.open.retain(|open| open.left > 0);
@@ -299,7 +311,7 @@ impl PartitionConsumer {
         };
         ctx.spawn(sent.into_actor(self).map(|(), actor, ctx| {
             actor.sending = false;
-            actor.step(ctx);
+            actor.step(Look::Closed, ctx);
         }));
     }
 }
@@ -358,7 +370,7 @@ impl Actor for PartitionConsumer {
             notify.notified().await;
             Some((Woken, notify))
         }));
-        ctx.run_interval(TICK, |actor, ctx| actor.step(ctx));
+        ctx.run_interval(TICK, |actor, ctx| actor.step(Look::Everything, ctx));
         ctx.run_interval(LOOK_EVERY, |actor, ctx| actor.watch(ctx));
         let resolved = self.context.starts.clone().resolve(self.partition.clone());
         ctx.spawn(resolved.into_actor(self).map(|beginning, actor, ctx| {
@@ -372,7 +384,7 @@ struct Woken;
 
 impl StreamHandler<Woken> for PartitionConsumer {
     fn handle(&mut self, _: Woken, ctx: &mut Self::Context) {
-        self.step(ctx);
+        self.step(Look::Closed, ctx);
     }
 }
 
@@ -381,7 +393,7 @@ impl StreamHandler<PartitionMessage> for PartitionConsumer {
         match message {
             PartitionMessage::Drain { reply } => {
                 self.drain = Some(reply);
-                self.step(ctx);
+                self.step(Look::Closed, ctx);
             }
         }
     }

@@ -50,7 +50,7 @@ struct Held {
 }
 
 impl PartitionBuffer {
-    /// An empty buffer for one epoch of a partition; `filled` is signalled at each record.
+    /// An empty buffer for one epoch of a partition; `filled` is signalled at each push.
     pub fn new(epoch: Epoch, limits: BufferLimits, filled: Arc<Notify>) -> Self {
         Self { epoch, limits, held: Mutex::default(), filled }
     }
@@ -60,11 +60,11 @@ impl PartitionBuffer {
         self.epoch
     }
 
-    /// Puts in one record, even above the mark: it has been read already.
-    pub fn push(&self, record: LogRecord) -> Fill {
+    /// Puts in records of `bytes` together, even above the mark: they have been read already.
+    pub fn push(&self, records: Vec<LogRecord>, bytes: usize) -> Fill {
         let mut held = self.lock();
-        held.bytes += record.size();
-        held.records.push_back(record);
+        held.bytes += bytes;
+        held.records.extend(records);
         let full = held.bytes >= self.limits.bytes || held.records.len() >= self.limits.records;
         drop(held);
         self.filled.notify_one();
@@ -123,6 +123,11 @@ mod tests {
         }
     }
 
+    fn push(buffer: &PartitionBuffer, record: LogRecord) -> Fill {
+        let bytes = record.size();
+        buffer.push(vec![record], bytes)
+    }
+
     fn buffer(bytes: usize, records: usize) -> PartitionBuffer {
         PartitionBuffer::new(Epoch(1), BufferLimits { bytes, records }, Arc::default())
     }
@@ -130,21 +135,21 @@ mod tests {
     #[test]
     fn is_full_at_either_mark_and_keeps_what_was_read_already() {
         let by_bytes = buffer(100, 1000);
-        assert_eq!(by_bytes.push(record(0, 99)), Fill::Room);
-        assert_eq!(by_bytes.push(record(1, 1)), Fill::Full);
-        assert_eq!(by_bytes.push(record(2, 50)), Fill::Full);
+        assert_eq!(push(&by_bytes, record(0, 99)), Fill::Room);
+        assert_eq!(push(&by_bytes, record(1, 1)), Fill::Full);
+        assert_eq!(push(&by_bytes, record(2, 50)), Fill::Full);
         assert_eq!(by_bytes.take(10, usize::MAX).len(), 3);
 
         let by_records = buffer(1000, 2);
-        assert_eq!(by_records.push(record(0, 1)), Fill::Room);
-        assert_eq!(by_records.push(record(1, 1)), Fill::Full);
+        assert_eq!(push(&by_records, record(0, 1)), Fill::Room);
+        assert_eq!(push(&by_records, record(1, 1)), Fill::Full);
     }
 
     #[test]
     fn resumes_only_at_half_of_both_marks() {
         let buffer = buffer(100, 4);
         for offset in 0..4 {
-            buffer.push(record(offset, 25));
+            push(&buffer, record(offset, 25));
         }
         assert!(!buffer.is_below_low_mark());
         buffer.take(1, usize::MAX);
@@ -157,7 +162,7 @@ mod tests {
     fn takes_in_order_within_both_limits_and_never_nothing() {
         let buffer = buffer(1000, 100);
         for offset in 0..5 {
-            buffer.push(record(offset, 40));
+            push(&buffer, record(offset, 40));
         }
         let offsets = |taken: Vec<LogRecord>| taken.iter().map(|r| r.offset.0).collect::<Vec<_>>();
         assert_eq!(offsets(buffer.take(2, 1000)), [0, 1]);

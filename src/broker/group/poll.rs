@@ -182,29 +182,51 @@ impl Poller {
         self.commit_last();
     }
 
+    /// Takes what the client has, up to a limit. Only the first poll waits, so records that are
+    /// there are handed over without delay; runs of one partition go over together, because a
+    /// lock and a wake per record would cost more than the record.
     fn poll_round(&mut self) {
+        let mut wait = POLL_WAIT;
+        let mut run: Option<(TopicPartition, Vec<LogRecord>)> = None;
+        let mut failed = None;
         for _ in 0..POLLS_PER_ROUND {
-            match self.consumer.poll(POLL_WAIT) {
-                Ok(Polled::Record(partition, record)) => self.route(partition, record),
-                Ok(Polled::Idle) => return,
+            match self.consumer.poll(wait) {
+                Ok(Polled::Record(partition, record)) => match &mut run {
+                    Some((same, records)) if *same == partition => records.push(record),
+                    _ => {
+                        let next = (partition, vec![record]);
+                        if let Some((partition, records)) = run.replace(next) {
+                            self.route(partition, records);
+                        }
+                    }
+                },
+                Ok(Polled::Idle) => break,
                 Err(error) => {
-                    self.report(error);
-                    return;
+                    failed = Some(error);
+                    break;
                 }
             }
+            wait = Duration::ZERO;
+        }
+        if let Some((partition, records)) = run {
+            self.route(partition, records);
+        }
+        if let Some(error) = failed {
+            self.report(error);
         }
     }
 
-    fn route(&mut self, partition: TopicPartition, record: LogRecord) {
+    fn route(&mut self, partition: TopicPartition, records: Vec<LogRecord>) {
         let Some(route) = self.routes.get_mut(&partition) else {
-            // Between an assignment and its begin nothing is delivered, so this one is late: it
+            // Between an assignment and its begin nothing is delivered, so these are late: they
             // will be read again under the next begin.
-            tracing::trace!(%partition, offset = %record.offset, "record without a route");
+            tracing::trace!(%partition, records = records.len(), "records without a route");
             return;
         };
-        self.instruments.records_in.add(1);
-        self.instruments.bytes_in.add(record.size() as u64);
-        if route.buffer.push(record) == Fill::Full && !route.paused {
+        let bytes: usize = records.iter().map(LogRecord::size).sum();
+        self.instruments.records_in.add(records.len() as u64);
+        self.instruments.bytes_in.add(bytes as u64);
+        if route.buffer.push(records, bytes) == Fill::Full && !route.paused {
             route.paused = true;
             self.instruments.pauses.add(1);
             let paused = self.consumer.pause(std::slice::from_ref(&partition));
