@@ -34,7 +34,7 @@ use crate::cli::demo::journal::{Journal, JournalError, Subject};
 use crate::cli::demo::report::Went;
 use crate::cli::demo::samples::Samples;
 use crate::cli::demo::watch::{Input, Watch};
-use crate::config::Config;
+use crate::config::{Config, env};
 use crate::engine::{self, EngineError, Running};
 use crate::runtime::clock::SystemClock;
 use crate::runtime::shutdown::{Level, Shutdown};
@@ -273,15 +273,18 @@ impl Demo {
 
     fn next_steps(&self, state: &Path) -> String {
         let lake = self.folder.join(LAKE);
+        let program = env::program();
         format!(
             "Parquet files lie in {}\nthe summary is the table ocp_usage_summary of {}\n\n\
              What next?\n  \
-             tidemill describe {TOPOLOGY_NAME}    draws what just ran\n  \
-             tidemill demo --fresh --rows 200000    more data; kill -9 it half-way, run it again \
+             {program} describe {TOPOLOGY_NAME}    draws what just ran\n  \
+             TIDEMILL_DATA_DIR={} {program} manifests list    what is known of the reports\n  \
+             {program} demo --fresh --rows 200000    more data; kill -9 it half-way, run it again \
              without --fresh, and it goes on\n  \
-             tidemill demo --serve    keeps running and takes uploads",
+             {program} demo --serve    keeps running and takes uploads",
             lake.display(),
             state.display(),
+            self.folder.display(),
         )
     }
 }

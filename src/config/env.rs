@@ -14,3 +14,9 @@
 pub fn process(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
+
+/// How this program was called, so that a hint can name a command that works as it stands.
+pub fn program() -> String {
+    let called = std::env::args_os().next();
+    called.map_or_else(|| "tidemill".to_owned(), |called| called.to_string_lossy().into_owned())
+}
