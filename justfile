@@ -20,6 +20,6 @@ bench *args:
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 
-# the demo, on the embedded log
+# the main job on generated payloads; needs no server
 demo:
-    cargo run --locked -- demo
+    cargo run --release -- demo

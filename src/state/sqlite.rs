@@ -41,7 +41,7 @@ use crate::state::{
     Takeover,
 };
 
-use lock::FileLock;
+use crate::runtime::file_lock::FileLock;
 use readers::Readers;
 use writer::Writer;
 
@@ -60,7 +60,7 @@ impl SqliteStore {
     /// missing. Fails if another process has it open (the error names that process), and with
     /// [`StateError::Mismatch`] if a newer program wrote it.
     pub fn open(path: &Path) -> Result<Arc<Self>, StateError> {
-        let lock = FileLock::take(path)?;
+        let lock = lock::take(path)?;
         let writer = Writer::start(database::open_writer(path)?)?;
         let readers = Readers::new(path.to_owned());
         Ok(Arc::new(Self { writer: Some(writer), readers, _lock: Some(lock) }))

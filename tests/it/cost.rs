@@ -31,12 +31,17 @@ fn sample(set: &str) -> PathBuf {
 
 /// All payloads below `folder`, sorted.
 fn payloads(folder: &Path) -> Vec<PathBuf> {
+    files(folder, "gz")
+}
+
+/// All files below `folder` with that extension, sorted.
+fn files(folder: &Path, wanted: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).expect("the samples") {
+    for entry in std::fs::read_dir(folder).expect("a folder that can be read") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
-            found.extend(payloads(&path));
-        } else if path.extension().is_some_and(|extension| extension == "gz") {
+            found.extend(files(&path, wanted));
+        } else if path.extension().is_some_and(|extension| extension == wanted) {
             found.push(path);
         }
     }
@@ -131,9 +136,12 @@ impl Job {
         (path, text)
     }
 
-    /// Asks the oracle whether lake and summary are what these payloads must become.
+    /// Asks the oracle whether lake and summary are what these payloads must become, and the
+    /// catalogue whether it knows every object of the lake.
     fn check(&self, inputs: &Path) {
         let lake = self.folder.path().join("data/lake");
+        let known = self.count("SELECT count(DISTINCT url) FROM tidemill_object");
+        assert_eq!(known, Some(files(&lake, "parquet").len() as i64), "objects in the catalogue");
         let lake = lake.to_str().expect("a path of text");
         oracle("check", inputs, &["--parquet", lake, "--deep"]);
         let (summary, _) = self.summary();

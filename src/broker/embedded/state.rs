@@ -16,12 +16,13 @@ use rusqlite::Connection;
 
 use crate::broker::embedded::Clock;
 use crate::broker::embedded::database::{self, Location};
-use crate::broker::embedded::folder::FolderLock;
+use crate::broker::embedded::folder;
 use crate::broker::embedded::group::{Group, MemberId, Step};
 use crate::broker::embedded::queue::Queue;
 use crate::broker::embedded::settings::Settings;
 use crate::broker::{Assignor, BrokerError};
 use crate::model::{Offset, Topic, TopicPartition};
+use crate::runtime::file_lock::FileLock;
 
 /// Partitions of a topic that nobody declared.
 const DEFAULT_PARTITIONS: i32 = 4;
@@ -149,13 +150,13 @@ pub(super) struct Shared {
     /// Raised, under the lock of the state, by every change that concerns an assignment.
     version: AtomicU64,
     /// Dropped last: the connections above are closed before the folder is free.
-    folder: Mutex<Option<FolderLock>>,
+    folder: Mutex<Option<FileLock>>,
 }
 
 impl Shared {
     /// Opens the log in `folder`, or one in memory.
     pub(super) fn open(folder: Option<&Path>, clock: Clock) -> Result<Self, BrokerError> {
-        let lock = folder.map(FolderLock::take).transpose()?;
+        let lock = folder.map(folder::lock).transpose()?;
         let (writing, location) = database::open(folder)?;
         let topics = database::topics(&locked(&writing))?;
         let looking_up = location.reader()?;

@@ -188,11 +188,14 @@ pub(super) fn read(
     Ok(TablePage { columns: columns.into_iter().map(|column| column.name).collect(), rows })
 }
 
+/// The view that lists the objects of settled members.
+const CATALOGUE: &str = "tidemill_object";
+
 /// The names under which something can be read.
 pub(super) fn names(connection: &Connection) -> Result<Vec<String>, StateError> {
     let select = || -> rusqlite::Result<Vec<String>> {
-        let known =
-            "SELECT name FROM tidemill_table UNION SELECT name FROM tidemill_view ORDER BY name";
+        let known = "SELECT name FROM tidemill_table UNION SELECT name FROM tidemill_view \
+                     UNION SELECT 'tidemill_object' ORDER BY name";
         let mut statement = connection.prepare_cached(known)?;
         let names = statement.query_map((), |row| row.get(0))?;
         names.collect()
@@ -200,7 +203,11 @@ pub(super) fn names(connection: &Connection) -> Result<Vec<String>, StateError> 
     select().map_err(|error| failed("list its tables", &error))
 }
 
+/// Whether it may be read by name: what topologies declare, and the catalogue of objects.
 fn is_declared(connection: &Connection, name: &str) -> Result<bool, StateError> {
+    if name == CATALOGUE {
+        return Ok(true);
+    }
     let select = || {
         let known = "SELECT 1 FROM tidemill_table WHERE name = ?1 \
                      UNION ALL SELECT 1 FROM tidemill_view WHERE name = ?1";

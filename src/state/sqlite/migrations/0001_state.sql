@@ -90,3 +90,12 @@ CREATE TABLE tidemill_row_registry (
     digest BLOB NOT NULL,
     PRIMARY KEY (declared_table, sink, manifest, member, digest)
 ) STRICT, WITHOUT ROWID;
+
+-- The catalogue of objects: where the rows of settled members lie.
+CREATE VIEW tidemill_object AS
+SELECT m.pipeline, m.manifest, m.member,
+       o.value ->> '$.sink' AS sink, o.value ->> '$.url' AS url,
+       o.value ->> '$.schema' AS schema, o.value ->> '$.rows' AS rows,
+       o.value ->> '$.bytes' AS bytes
+FROM tidemill_member m, json_each(m.facts, '$.objects') o
+WHERE m.state IN ('done', 'empty');
