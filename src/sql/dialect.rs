@@ -4,6 +4,7 @@
 //! indexes and views. A definition names the portable type, so that a table can be compared with
 //! what a topology declares without any other source: SQLite takes the type of a column from the
 //! words it finds in it (`BOOLEAN INTEGER` stores integers), and passes the name on to views.
+//! Postgres has a type of its own for each, and calls it by the name that is written here.
 //! Not responsible for: which tables and columns there are (`state`).
 
 /// Type of a column, as definitions need it.
@@ -80,20 +81,22 @@ pub struct TableDefinition {
 pub enum Dialect {
     /// SQLite.
     Sqlite,
+    /// PostgreSQL.
+    Postgres,
 }
 
 impl Dialect {
     /// A name in quotes.
     pub fn quote_name(self, name: &str) -> String {
         match self {
-            Self::Sqlite => format!("\"{}\"", name.replace('"', "\"\"")),
+            Self::Sqlite | Self::Postgres => format!("\"{}\"", name.replace('"', "\"\"")),
         }
     }
 
     /// A string in quotes.
     pub fn quote_text(self, text: &str) -> String {
         match self {
-            Self::Sqlite => format!("'{}'", text.replace('\'', "''")),
+            Self::Sqlite | Self::Postgres => format!("'{}'", text.replace('\'', "''")),
         }
     }
 
@@ -109,6 +112,16 @@ impl Dialect {
                 SqlType::Instant => "INSTANT TEXT",
                 SqlType::Json => "JSON TEXT",
                 SqlType::Bytes => "BLOB",
+            },
+            Self::Postgres => match kind {
+                SqlType::Text => "text",
+                SqlType::Int => "bigint",
+                SqlType::Double => "double precision",
+                SqlType::Bool => "boolean",
+                SqlType::Date => "date",
+                SqlType::Instant => "timestamp with time zone",
+                SqlType::Json => "jsonb",
+                SqlType::Bytes => "bytea",
             },
         }
     }
@@ -133,11 +146,12 @@ impl Dialect {
             parts.push(format!("PRIMARY KEY ({key})"));
         }
         let name = self.quote_name(&table.name);
-        // Without this, SQLite would number rows whose only key is an integer.
-        let suffix = if table.key.is_empty() { "" } else { " WITHOUT ROWID" };
-        match self {
-            Self::Sqlite => format!("CREATE TABLE {name} ({}){suffix}", parts.join(", ")),
-        }
+        let suffix = match self {
+            // Without this, SQLite would number rows whose only key is an integer.
+            Self::Sqlite if !table.key.is_empty() => " WITHOUT ROWID",
+            Self::Sqlite | Self::Postgres => "",
+        };
+        format!("CREATE TABLE {name} ({}){suffix}", parts.join(", "))
     }
 
     fn column(self, table: &TableDefinition, column: &ColumnDefinition) -> String {
@@ -170,10 +184,12 @@ mod tests {
 
     #[test]
     fn every_type_is_found_again_by_its_name() {
-        for kind in SqlType::ALL {
-            assert_eq!(Dialect::Sqlite.type_of(Dialect::Sqlite.type_name(kind)), Some(kind));
+        for dialect in [Dialect::Sqlite, Dialect::Postgres] {
+            for kind in SqlType::ALL {
+                assert_eq!(dialect.type_of(dialect.type_name(kind)), Some(kind));
+            }
+            assert_eq!(dialect.type_of("VARCHAR(10)"), None);
         }
-        assert_eq!(Dialect::Sqlite.type_of("VARCHAR(10)"), None);
     }
 
     #[test]
@@ -188,6 +204,11 @@ mod tests {
             Dialect::Sqlite.create_table(&table),
             "CREATE TABLE \"odd \"\"name\"\"\" (\"id\" INTEGER NOT NULL, \"on\" DATE TEXT, \
              PRIMARY KEY (\"id\")) WITHOUT ROWID"
+        );
+        assert_eq!(
+            Dialect::Postgres.create_table(&table),
+            "CREATE TABLE \"odd \"\"name\"\"\" (\"id\" bigint NOT NULL, \"on\" date, \
+             PRIMARY KEY (\"id\"))"
         );
     }
 

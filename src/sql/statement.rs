@@ -6,11 +6,16 @@
 //! Not responsible for: whether its tables and columns exist; the database says so when the
 //! statement is prepared.
 
+use std::ops::Range;
+
 use crate::sql::SqlError;
 use crate::sql::tokens::{Placed, Token, tokens};
 
 /// Tables of the engine begin like this; statements of topologies cannot name them.
 pub const ENGINE_PREFIX: &str = "tidemill_";
+
+/// The catalogue of objects, which queries over it may name.
+pub const CATALOGUE: &str = "tidemill_object";
 
 /// What a statement does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +45,9 @@ pub struct Statement {
     text: String,
     kind: StatementKind,
     parameters: Vec<String>,
+    /// Where each of them first appears, in the text that was read.
+    places: Vec<usize>,
+    numbered: String,
 }
 
 impl Statement {
@@ -47,20 +55,35 @@ impl Statement {
     /// statement, not portable, inserts without a list of columns, or touches what is the
     /// engine's.
     pub fn parse(text: &str) -> Result<Self, SqlError> {
+        Self::read(text, false)
+    }
+
+    /// Reads a query that may name [`CATALOGUE`]. Fails like [`Statement::parse`], and if it does
+    /// anything but read.
+    pub fn parse_catalogue_query(text: &str) -> Result<Self, SqlError> {
+        Self::read(text, true)
+    }
+
+    fn read(text: &str, is_catalogue_query: bool) -> Result<Self, SqlError> {
         let mut tokens = tokens(text)?;
         let end = end_of_statement(&mut tokens)?;
         let Some(first) = tokens.first() else {
             return Err(SqlError::new(0, "there is no statement"));
         };
         let start = first.at;
-        refuse_engine_tables(&tokens)?;
+        refuse_engine_tables(&tokens, is_catalogue_query)?;
         refuse_rollback(&tokens)?;
         let (verb, kind) = verb(&tokens)?;
+        if is_catalogue_query {
+            refuse_changes(&tokens, verb)?;
+        }
         if kind == StatementKind::Insert {
             column_list(&tokens, verb)?;
         }
-        let parameters = parameters(&tokens);
-        Ok(Self { text: text[start..end].to_owned(), kind, parameters })
+        let (parameters, places): (Vec<String>, Vec<usize>) =
+            parameters(&tokens).into_iter().unzip();
+        let numbered = numbered(text, start..end, &tokens, &parameters);
+        Ok(Self { text: text[start..end].to_owned(), kind, parameters, places, numbered })
     }
 
     /// The text, without a semicolon at its end and what lies around it.
@@ -77,6 +100,21 @@ impl Statement {
     pub fn parameters(&self) -> &[String] {
         &self.parameters
     }
+
+    /// Its text with `$1`, `$2`, … in the places of its parameters, numbered in the order of
+    /// [`Statement::parameters`]: as databases want it that know no names.
+    pub fn numbered(&self) -> &str {
+        &self.numbered
+    }
+
+    /// Fails where a parameter stands that is not `known`.
+    pub fn check_parameters(&self, known: &[&str]) -> Result<(), SqlError> {
+        let mut placed = self.parameters.iter().zip(&self.places);
+        match placed.find(|(name, _)| !known.contains(&name.as_str())) {
+            Some((name, at)) => Err(SqlError::new(*at, format!("nothing is bound to :{name}"))),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Cuts off a semicolon at the end; says where the statement itself ends.
@@ -92,9 +130,12 @@ fn end_of_statement(tokens: &mut Vec<Placed<'_>>) -> Result<usize, SqlError> {
     Ok(tokens.last().map_or(0, |placed| placed.end))
 }
 
-fn refuse_engine_tables(tokens: &[Placed<'_>]) -> Result<(), SqlError> {
+fn refuse_engine_tables(tokens: &[Placed<'_>], but_catalogue: bool) -> Result<(), SqlError> {
     for placed in tokens {
         let (Token::Word(name) | Token::Quoted(name)) = placed.token else { continue };
+        if but_catalogue && name.eq_ignore_ascii_case(CATALOGUE) {
+            continue;
+        }
         let prefix = name.as_bytes().get(..ENGINE_PREFIX.len());
         if prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(ENGINE_PREFIX.as_bytes())) {
             let advice = format!("{name}: names that begin with {ENGINE_PREFIX} are the engine's");
@@ -102,6 +143,21 @@ fn refuse_engine_tables(tokens: &[Placed<'_>]) -> Result<(), SqlError> {
         }
     }
     Ok(())
+}
+
+/// A statement that changes rows, or has a part in parentheses that does.
+fn refuse_changes(tokens: &[Placed<'_>], verb: usize) -> Result<(), SqlError> {
+    let opened = tokens.windows(2).filter(|pair| pair[0].token == Token::Symbol(b'('));
+    let mut begins = std::iter::once(&tokens[verb]).chain(opened.map(|pair| &pair[1]));
+    let changes =
+        |token: &Token<'_>| kind_of(token).is_some_and(|kind| kind != StatementKind::Query);
+    match begins.find(|placed| changes(&placed.token)) {
+        Some(placed) => {
+            let advice = "this query only names objects: it is a SELECT, and changes nothing";
+            Err(SqlError::new(placed.at, advice))
+        }
+        None => Ok(()),
+    }
 }
 
 /// `OR ROLLBACK` would take everything else of the transaction with it.
@@ -182,16 +238,31 @@ fn is_name(token: Option<Token<'_>>) -> bool {
     matches!(token, Some(Token::Word(_) | Token::Quoted(_)))
 }
 
-fn parameters(tokens: &[Placed<'_>]) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
+/// Names of parameters, and where each first appears.
+fn parameters(tokens: &[Placed<'_>]) -> Vec<(String, usize)> {
+    let mut names: Vec<(String, usize)> = Vec::new();
     for placed in tokens {
         if let Token::Parameter(name) = placed.token
-            && !names.iter().any(|known| known == name)
+            && !names.iter().any(|(known, _)| known == name)
         {
-            names.push(name.to_owned());
+            names.push((name.to_owned(), placed.at));
         }
     }
     names
+}
+
+/// The text within `range`, with the number of its name in the place of each parameter.
+fn numbered(text: &str, range: Range<usize>, tokens: &[Placed<'_>], names: &[String]) -> String {
+    let (mut numbered, mut from) = (String::with_capacity(range.len()), range.start);
+    for placed in tokens {
+        let Token::Parameter(name) = placed.token else { continue };
+        let Some(index) = names.iter().position(|known| known == name) else { continue };
+        numbered.push_str(&text[from..placed.at]);
+        numbered.push_str(&format!("${}", index + 1));
+        from = placed.end;
+    }
+    numbered.push_str(&text[from..range.end]);
+    numbered
 }
 
 #[cfg(test)]

@@ -13,7 +13,6 @@
 //! the rate of durable changes does not end at the rate of flushes.
 
 mod apply;
-mod cells;
 mod database;
 mod declare;
 mod lock;
@@ -21,6 +20,7 @@ mod manifests;
 mod outbox;
 mod prepare;
 mod readers;
+mod retired;
 mod rows;
 mod tables;
 mod values;
@@ -33,12 +33,12 @@ use rusqlite::Connection;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::model::{ManifestKey, PipelineName};
+use crate::model::{ManifestKey, Offset, PipelineName};
 use crate::runtime::node::BoxFuture;
 use crate::state::{
     Applied, Change, Claimed, Declarations, Lease, ManifestFilter, ManifestSummary, OutboxStatus,
-    PipelineIdentity, ShardKey, StateError, StateStore, StoredManifest, TablePage, TableRows,
-    Takeover,
+    PipelineIdentity, RetiredDue, ShardKey, StateError, StateStore, StoredManifest, TablePage,
+    TableRows, Takeover, refusals,
 };
 
 use crate::runtime::file_lock::FileLock;
@@ -85,9 +85,7 @@ impl SqliteStore {
     {
         match &self.writer {
             Some(writer) => writer.run(work).await,
-            None => Err(StateError::Fatal(
-                "the state store is open to be read only, nothing can be written".to_owned(),
-            )),
+            None => Err(refusals::read_only()),
         }
     }
 }
@@ -105,6 +103,14 @@ impl StateStore for SqliteStore {
     fn take_over<'a>(&'a self, shard: &'a ShardKey) -> BoxFuture<'a, Result<Takeover, StateError>> {
         let (shard, token) = (shard.clone(), Uuid::new_v4());
         Box::pin(self.write(move |connection| apply::take_over(connection, &shard, token)))
+    }
+
+    fn position<'a>(
+        &'a self,
+        shard: &'a ShardKey,
+    ) -> BoxFuture<'a, Result<Option<Offset>, StateError>> {
+        let shard = shard.clone();
+        Box::pin(self.readers.run(move |connection| apply::position(connection, &shard)))
     }
 
     fn load<'a>(
@@ -156,6 +162,26 @@ impl StateStore for SqliteStore {
     ) -> BoxFuture<'a, Result<(), StateError>> {
         let error = error.to_owned();
         Box::pin(self.write(move |connection| outbox::fail(connection, id, retry_at, &error)))
+    }
+
+    fn claim_retired<'a>(
+        &'a self,
+        pipeline: &'a PipelineName,
+        due: RetiredDue,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<String>, StateError>> {
+        let pipeline = pipeline.clone();
+        Box::pin(self.write(move |connection| retired::claim(connection, &pipeline, due, limit)))
+    }
+
+    fn objects_deleted<'a>(
+        &'a self,
+        pipeline: &'a PipelineName,
+        urls: &'a [String],
+        now: i64,
+    ) -> BoxFuture<'a, Result<(), StateError>> {
+        let (pipeline, urls) = (pipeline.clone(), urls.to_vec());
+        Box::pin(self.write(move |connection| retired::deleted(connection, &pipeline, &urls, now)))
     }
 
     fn manifests<'a>(

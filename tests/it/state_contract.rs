@@ -6,6 +6,8 @@
 
 mod changes;
 mod kit;
+mod replicas;
+mod retire;
 mod tables;
 
 use std::sync::Arc;
@@ -24,8 +26,16 @@ use changes::{
     members_and_manifests_come_back_as_they_were,
 };
 use kit::{
-    Database, Sqlite, Tested, change, completion, declarations, done, identity, manifest, mismatch,
-    named, owned, pipeline, prepared, shard,
+    Database, Postgres, Sqlite, Tested, change, completion, declarations, done, identity, manifest,
+    mismatch, named, owned, pipeline, prepared, shard,
+};
+use retire::{
+    a_completion_retires_what_its_query_names, a_completion_that_is_rolled_back_retires_nothing,
+    a_sweep_takes_what_was_deleted_long_ago,
+    an_object_is_due_until_it_is_deleted_and_again_once_it_is_named,
+    an_object_that_is_named_while_it_is_deleted_stays_due,
+    objects_of_another_pipeline_are_left_alone, queries_that_cannot_work_are_refused_at_start,
+    the_position_of_a_shard_is_where_its_last_change_ended,
 };
 use tables::{
     a_changed_table_is_refused_by_name, a_changed_view_is_made_again,
@@ -42,6 +52,15 @@ macro_rules! contract {
             $(#[tokio::test]
             async fn $behaviour() -> super::Tested {
                 super::$behaviour(super::Sqlite::open()?).await
+            })*
+        }
+
+        mod postgres {
+            $(#[tokio::test]
+            async fn $behaviour() -> super::Tested {
+                let (database, own) = super::Postgres::open().await?;
+                super::$behaviour(database).await?;
+                own.remove().await
             })*
         }
     };
@@ -71,6 +90,14 @@ contract! {
     a_changed_view_is_made_again,
     statements_and_views_that_cannot_work_are_refused_at_start,
     a_newer_report_replaces_an_older_one_in_sql,
+    a_completion_retires_what_its_query_names,
+    a_completion_that_is_rolled_back_retires_nothing,
+    queries_that_cannot_work_are_refused_at_start,
+    an_object_is_due_until_it_is_deleted_and_again_once_it_is_named,
+    a_sweep_takes_what_was_deleted_long_ago,
+    an_object_that_is_named_while_it_is_deleted_stays_due,
+    objects_of_another_pipeline_are_left_alone,
+    the_position_of_a_shard_is_where_its_last_change_ended,
 }
 
 async fn a_takeover_raises_the_epoch_and_fences_the_former_owner(
@@ -92,7 +119,7 @@ async fn a_takeover_raises_the_epoch_and_fences_the_former_owner(
     assert_eq!(store.take_over(&shard(1)).await?.next, None, "other shards are untouched");
     drop(store);
 
-    let database = database.reopened()?;
+    let database = database.reopened().await?;
     let store = database.store();
     let third = store.take_over(&shard(0)).await?;
     assert!(third.lease.epoch > second.lease.epoch);
@@ -205,7 +232,7 @@ async fn deliveries_are_due_again_when_nothing_is_heard_of_them(
     store.delivered(first[0].id, 99).await?;
     drop(store);
 
-    let database = database.reopened()?;
+    let database = database.reopened().await?;
     let store = database.store();
     let again = store.claim(&pipeline(), 100, 200, 10).await?;
     assert_eq!(named(&again), [("b", 1)]);

@@ -129,6 +129,59 @@ fn the_engines_tables_and_its_transaction_are_left_alone() {
     assert!(rest.starts_with("OR ROLLBACK"));
 }
 
+#[test]
+fn a_query_over_the_catalogue_names_it_and_nothing_else_of_the_engine() {
+    let text = "WITH x AS (SELECT :m AS m) SELECT url FROM tidemill_object, \"Tidemill_Object\"";
+    let query = Statement::parse_catalogue_query(text).unwrap();
+    assert_eq!((query.kind(), query.parameters()), (StatementKind::Query, &["m".to_owned()][..]));
+    assert_eq!(refused(text).1, &text[text.find("tidemill_object").unwrap()..]);
+    for name in ["tidemill_member", "tidemill_objects", "\"tidemill_retired\""] {
+        let text = format!("SELECT url FROM tidemill_object JOIN {name} ON true");
+        let error = Statement::parse_catalogue_query(&text).unwrap_err();
+        assert!(text[error.at..].starts_with(name), "{error}");
+    }
+}
+
+#[test]
+fn a_query_over_the_catalogue_changes_nothing() {
+    let table = [
+        ("DELETE FROM t", "DELETE"),
+        ("WITH x AS (SELECT 1) UPDATE t SET a = 1", "UPDATE"),
+        ("WITH x AS (DELETE FROM t RETURNING a) SELECT a FROM x", "DELETE"),
+        ("WITH x AS (INSERT INTO t (a) VALUES (1) RETURNING a) SELECT a FROM x", "INSERT"),
+    ];
+    for (text, word) in table {
+        let error = Statement::parse_catalogue_query(text).unwrap_err();
+        assert!(error.message.contains("it is a SELECT"), "{error}");
+        assert!(text[error.at..].starts_with(word), "{text}");
+    }
+    assert!(Statement::parse_catalogue_query("VALUES ('file:///a')").is_ok());
+}
+
+#[test]
+fn a_parameter_that_nothing_is_bound_to_is_found_where_it_first_stands() {
+    let text = "  SELECT ':c', :a, :b, :b";
+    let statement = Statement::parse(text).unwrap();
+    assert_eq!(statement.check_parameters(&["b", "a"]), Ok(()));
+    let error = statement.check_parameters(&["a"]).unwrap_err();
+    assert_eq!(error.to_string(), "nothing is bound to :b");
+    assert_eq!(&text[error.at..], ":b, :b");
+}
+
+#[test]
+fn parameters_are_numbered_by_name_where_they_stand() {
+    let table = [
+        ("SELECT 1", "SELECT 1"),
+        ("DELETE FROM t WHERE a=:b OR c IN (:a,:b)", "DELETE FROM t WHERE a=$1 OR c IN ($2,$1)"),
+        ("SELECT ':a', \"it''s :b\", :c || 'x:d'", "SELECT ':a', \"it''s :b\", $1 || 'x:d'"),
+        ("  SELECT :a -- not :b\n, /* nor :c */ :d ; ", "SELECT $1 -- not :b\n, /* nor :c */ $2"),
+        ("SELECT :ab, :a, :abc", "SELECT $1, $2, $3"),
+    ];
+    for (text, wanted) in table {
+        assert_eq!(Statement::parse(text).unwrap().numbered(), wanted);
+    }
+}
+
 proptest! {
     #[test]
     fn no_text_is_too_strange(text in "(?s).{0,60}") {

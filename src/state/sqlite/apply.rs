@@ -5,15 +5,15 @@
 //! lock, but fencing and chaining are those of the other stores (I3, I4).
 //! Not responsible for: the transaction around it (`writer`), or what is in a change.
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, Statement};
 use uuid::Uuid;
 
 use crate::model::{Epoch, Offset};
 use crate::state::sqlite::database::{Savepoint, failed, may_pass, message, run};
-use crate::state::sqlite::{manifests, outbox, values};
+use crate::state::sqlite::{manifests, outbox, retired, values};
 use crate::state::{
-    Applied, BlockedCompletion, Change, CompletionRow, Lease, ManifestPhase, ManifestRow,
-    Parameters, ShardKey, StateError, Takeover,
+    Applied, BlockedCompletion, Change, CompletionRow, Lease, Parameters, ShardKey, StateError,
+    Takeover, refusals,
 };
 
 const TAKE_OVER: &str = "INSERT INTO tidemill_shard (pipeline, shard, epoch, token, next, seq) \
@@ -26,6 +26,8 @@ const ADVANCE: &str = "UPDATE tidemill_shard SET next = ?6, seq = seq + 1 \
 
 const OWNED: &str = "SELECT next FROM tidemill_shard \
      WHERE pipeline = ?1 AND shard = ?2 AND epoch = ?3 AND token = ?4";
+
+const POSITION: &str = "SELECT next FROM tidemill_shard WHERE pipeline = ?1 AND shard = ?2";
 
 const COMPLETION: Savepoint = Savepoint {
     open: "SAVEPOINT tidemill_completion",
@@ -66,6 +68,7 @@ pub(super) fn apply(
     for (manifest, row) in &change.members {
         manifests::store_member(connection, &lease.key.pipeline, manifest, row)?;
     }
+    retire(connection, &lease.key, change)?;
     let mut blocked = Vec::new();
     for completion in &change.completions {
         if let Some(why) = complete(connection, &lease.key, completion)? {
@@ -76,15 +79,33 @@ pub(super) fn apply(
     Ok(Applied::Yes { blocked })
 }
 
+/// Next offset that the owner of a shard will apply.
+pub(super) fn position(
+    connection: &Connection,
+    shard: &ShardKey,
+) -> Result<Option<Offset>, StateError> {
+    let read = || -> rusqlite::Result<Option<Option<i64>>> {
+        connection
+            .prepare_cached(POSITION)?
+            .query_row((shard.pipeline.as_str(), shard.shard), |row| row.get(0))
+            .optional()
+    };
+    let next = read().map_err(|error| failed("read a shard's offset", &error))?;
+    Ok(next.flatten().map(Offset))
+}
+
+/// Retires what a change says, and looks again for what it names.
+fn retire(connection: &Connection, owner: &ShardKey, change: &Change) -> Result<(), StateError> {
+    let objects = change.retired.iter().map(|(manifest, url)| (manifest, url.as_str()));
+    retired::retire(connection, &owner.pipeline, objects)
+        .and_then(|()| retired::named(connection, &owner.pipeline, &change.named))
+        .map_err(|error| failed("retire objects", &error))
+}
+
 /// Moves the shard's offset on; false if the lease is not the shard's any more.
 fn advance(connection: &Connection, lease: &Lease, change: &Change) -> Result<bool, StateError> {
     let Lease { key, epoch, token } = lease;
-    if change.to < change.from {
-        return Err(StateError::Fatal(format!(
-            "a change of shard {} of pipeline {} goes back from offset {} to {}",
-            key.shard, key.pipeline, change.from, change.to
-        )));
-    }
+    refusals::check_direction(key, change)?;
     let owner =
         (key.pipeline.as_str(), key.shard, epoch.0.cast_signed(), token.as_bytes().as_slice());
     let update = || {
@@ -102,14 +123,7 @@ fn advance(connection: &Connection, lease: &Lease, change: &Change) -> Result<bo
     };
     match read().map_err(|error| failed("read a shard's offset", &error))? {
         None => Ok(false),
-        Some(next) => Err(StateError::Fatal(format!(
-            "a change of shard {} of pipeline {} begins at offset {}, the stored state ends at \
-             {}: take the shard over again and go on from there",
-            key.shard,
-            key.pipeline,
-            change.from,
-            next.unwrap_or_default()
-        ))),
+        Some(next) => Err(refusals::broken_chain(key, change.from, next.map(Offset))),
     }
 }
 
@@ -136,13 +150,7 @@ fn complete(
     };
     COMPLETION.close(connection, why.is_none()).map_err(savepoint)?;
     if let Some(why) = &why {
-        let manifest = ManifestRow {
-            phase: ManifestPhase::Open,
-            completed_at: None,
-            note: Some(format!("blocked: {why}")),
-            ..completion.manifest.clone()
-        };
-        manifests::store(connection, owner, &manifest)?;
+        manifests::store(connection, owner, &refusals::blocked_row(&completion.manifest, why))?;
     }
     Ok(why)
 }
@@ -157,15 +165,26 @@ fn carry_out(
         outbox::add(connection, &owner.pipeline, row).map_err(Refused::Change)?;
     }
     for (action, statement) in &completion.statements {
-        execute(connection, statement, &completion.parameters).map_err(|error| {
-            if may_pass(&error) {
-                Refused::Change(failed(&format!("run action {action}"), &error))
-            } else {
-                Refused::Blocked(format!("{action}: {}", message(&error)))
-            }
-        })?;
+        execute(connection, statement, &completion.parameters)
+            .map_err(|error| refused(action, &error))?;
+    }
+    for (action, query) in &completion.retire {
+        let retire = || {
+            let urls = select(connection, query, &completion.parameters)?;
+            let objects = urls.iter().map(|url| (&completion.manifest.manifest, url.as_str()));
+            retired::retire(connection, &owner.pipeline, objects)
+        };
+        retire().map_err(|error| refused(action, &error))?;
     }
     Ok(())
+}
+
+fn refused(action: &str, error: &rusqlite::Error) -> Refused {
+    if may_pass(error) {
+        Refused::Change(failed(&format!("run action {action}"), error))
+    } else {
+        Refused::Blocked(format!("{action}: {}", message(error)))
+    }
 }
 
 /// Runs a statement of a topology to its end.
@@ -175,6 +194,25 @@ fn execute(
     parameters: &Parameters,
 ) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(statement)?;
+    bind(&mut statement, parameters)?;
+    let mut rows = statement.raw_query();
+    while rows.next()?.is_some() {}
+    Ok(())
+}
+
+/// The first column of each row that a query of a topology finds.
+fn select(
+    connection: &Connection,
+    query: &str,
+    parameters: &Parameters,
+) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection.prepare_cached(query)?;
+    bind(&mut statement, parameters)?;
+    let urls = statement.raw_query().mapped(|row| row.get::<_, String>(0));
+    urls.collect()
+}
+
+fn bind(statement: &mut Statement<'_>, parameters: &Parameters) -> rusqlite::Result<()> {
     for index in 1..=statement.parameter_count() {
         let name = statement.parameter_name(index).unwrap_or_default();
         let value = parameters.get(name.trim_start_matches(':')).map(values::bound);
@@ -182,7 +220,5 @@ fn execute(
         let value = value.ok_or_else(unbound)?;
         statement.raw_bind_parameter(index, value)?;
     }
-    let mut rows = statement.raw_query();
-    while rows.next()?.is_some() {}
     Ok(())
 }

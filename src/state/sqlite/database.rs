@@ -12,7 +12,8 @@ use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
 use crate::state::StateError;
 
 /// The schema, one step after the other; `user_version` counts the steps taken.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_state.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("migrations/0001_state.sql"), include_str!("migrations/0002_retired.sql")];
 
 /// Checkpoints come every 16 MiB of log.
 const SET_UP_WRITER: &str = "

@@ -11,7 +11,7 @@ use crate::state::sqlite::database::failed;
 use crate::state::sqlite::{outbox, values};
 use crate::state::{
     ManifestFilter, ManifestRow, ManifestSummary, MemberRow, OutboxStatus, ShardKey, StateError,
-    StoredManifest,
+    StoredManifest, refusals, stored,
 };
 
 /// The columns that [`manifest_row`] reads.
@@ -75,10 +75,10 @@ pub(super) fn store(
     row: &ManifestRow,
 ) -> Result<(), StateError> {
     if row.shard != owner.shard {
-        return Err(foreign(&row.manifest, row.shard, owner));
+        return Err(refusals::foreign(&row.manifest, row.shard, owner));
     }
-    let facts = values::json_text("facts of a manifest", &row.facts)?;
-    let extra = values::json_text("state of a manifest", &row.extra)?;
+    let facts = stored::json_text("facts of a manifest", &row.facts)?;
+    let extra = stored::json_text("state of a manifest", &row.extra)?;
     let write = || {
         connection.prepare_cached(UPSERT)?.execute((
             owner.pipeline.as_str(),
@@ -92,9 +92,9 @@ pub(super) fn store(
             row.first_at,
             row.last_at,
             row.completed_at,
-            values::stored_count(row.duplicates),
-            values::stored_count(row.conflicts),
-            values::stored_count(row.late),
+            stored::count(row.duplicates),
+            stored::count(row.conflicts),
+            stored::count(row.late),
             row.note.as_deref(),
             extra,
         ))
@@ -103,17 +103,9 @@ pub(super) fn store(
     if changed == 1 {
         return Ok(());
     }
-    let stored = read(connection, &owner.pipeline, &row.manifest)?;
-    let shard = stored.map_or(row.shard, |stored| stored.shard);
-    Err(foreign(&row.manifest, shard, owner))
-}
-
-fn foreign(manifest: &ManifestKey, shard: i32, owner: &ShardKey) -> StateError {
-    StateError::Mismatch(format!(
-        "manifest {manifest} of pipeline {} belongs to shard {shard}, and shard {} touched it: \
-         the key that shard_by gives for it has changed",
-        owner.pipeline, owner.shard
-    ))
+    let found = read(connection, &owner.pipeline, &row.manifest)?;
+    let shard = found.map_or(row.shard, |found| found.shard);
+    Err(refusals::foreign(&row.manifest, shard, owner))
 }
 
 /// Stores a member.
@@ -123,7 +115,7 @@ pub(super) fn store_member(
     manifest: &ManifestKey,
     row: &MemberRow,
 ) -> Result<(), StateError> {
-    let facts = values::json_text("facts of a member", &row.facts)?;
+    let facts = stored::json_text("facts of a member", &row.facts)?;
     let write = || {
         connection.prepare_cached(UPSERT_MEMBER)?.execute((
             pipeline.as_str(),
@@ -149,7 +141,7 @@ pub(super) fn load(
     for manifest in manifests {
         let Some(row) = read(connection, &owner.pipeline, manifest)? else { continue };
         if row.shard != owner.shard {
-            return Err(foreign(manifest, row.shard, owner));
+            return Err(refusals::foreign(manifest, row.shard, owner));
         }
         let members = members(connection, &owner.pipeline, manifest)?;
         found.push(StoredManifest { row, members });

@@ -10,10 +10,7 @@ use uuid::Uuid;
 use crate::model::{ManifestKey, PipelineName};
 use crate::state::sqlite::database::failed;
 use crate::state::sqlite::values;
-use crate::state::{Claimed, OutboxRow, OutboxStatus, StateError};
-
-/// Longest text of an error that is kept, in bytes.
-const LONGEST_ERROR: usize = 4096;
+use crate::state::{Claimed, OutboxRow, OutboxStatus, StateError, refusals, stored};
 
 const INSERT: &str = "INSERT INTO tidemill_outbox \
      (pipeline, manifest, revision, action, part, idempotency_key, target) \
@@ -46,7 +43,7 @@ pub(super) fn add(
     pipeline: &PipelineName,
     row: &OutboxRow,
 ) -> Result<(), StateError> {
-    let target = values::json_text("the target of a delivery", &row.target)?;
+    let target = stored::json_text("the target of a delivery", &row.target)?;
     let insert = || {
         connection.prepare_cached(INSERT)?.execute((
             pipeline.as_str(),
@@ -96,7 +93,7 @@ pub(super) fn fail(
     retry_at: i64,
     error: &str,
 ) -> Result<(), StateError> {
-    let error = shortened(error);
+    let error = refusals::shortened(error);
     let update = || connection.prepare_cached(FAILED)?.execute((id, retry_at, error));
     mark(connection, id, update)
 }
@@ -112,13 +109,9 @@ fn mark(
     };
     match update() {
         Ok(true) => Ok(()),
-        Ok(false) => Err(StateError::Fatal(format!("the outbox has no delivery {id}"))),
+        Ok(false) => Err(refusals::unknown_delivery(id)),
         Err(error) => Err(failed("mark a delivery", &error)),
     }
-}
-
-fn shortened(text: &str) -> &str {
-    &text[..text.floor_char_boundary(LONGEST_ERROR)]
 }
 
 /// What a manifest owes and has delivered, oldest first.

@@ -7,10 +7,9 @@
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::model::PipelineName;
-use crate::sql::{Statement, StatementKind};
 use crate::state::sqlite::database::{failed, may_pass, message};
 use crate::state::sqlite::declare;
-use crate::state::{Declarations, PipelineIdentity, StateError};
+use crate::state::{Declarations, PipelineIdentity, StateError, comparison, refusals};
 
 /// Checks and stores the identity, makes or compares tables and views, compiles statements.
 pub(super) fn prepare(
@@ -25,8 +24,13 @@ pub(super) fn prepare(
     for view in &declared.views {
         declare::view(connection, &identity.pipeline, view)?;
     }
-    for statement in &declared.statements {
-        compile(connection, statement)?;
+    for text in &declared.statements {
+        refusals::statement(text)?;
+        try_out(connection, "statement", text)?;
+    }
+    for text in &declared.queries {
+        refusals::query(text)?;
+        try_out(connection, "query", text)?;
     }
     Ok(())
 }
@@ -43,24 +47,11 @@ fn check_identity(connection: &Connection, wanted: &PipelineIdentity) -> Result<
                    VALUES (?1, ?2, ?3)";
         connection.execute(new, (wanted.pipeline.as_str(), wanted.group.as_str(), wanted.shards))
     };
-    let known = select().map_err(|error| failed("read the identity of a pipeline", &error))?;
-    let pipeline = &wanted.pipeline;
-    match known {
+    match select().map_err(|error| failed("read the identity of a pipeline", &error))? {
         None => {
             insert().map(|_| ()).map_err(|error| failed("store the identity of a pipeline", &error))
         }
-        Some((group, _)) if group != wanted.group => Err(StateError::Mismatch(format!(
-            "pipeline {pipeline} has state of consumer group {group}, and now has group {}: its \
-             offsets are those of {group}; set the group back, or give the pipeline another name",
-            wanted.group
-        ))),
-        Some((_, shards)) if shards != wanted.shards => Err(StateError::Mismatch(format!(
-            "pipeline {pipeline} has state of {shards} shards, and its progress topic now has {} \
-             partitions: manifests would change their shard; set the count back, or give the \
-             pipeline another name",
-            wanted.shards
-        ))),
-        Some(_) => Ok(()),
+        Some((group, shards)) => comparison::identity(wanted, (group.as_str(), shards)),
     }
 }
 
@@ -76,20 +67,12 @@ pub(super) fn pipelines(connection: &Connection) -> Result<Vec<PipelineName>, St
     select().map_err(|error| failed("list its pipelines", &error))
 }
 
-fn compile(connection: &Connection, text: &str) -> Result<(), StateError> {
-    let line = text.trim_start().lines().next().unwrap_or_default();
-    let wrong = |why: String| {
-        StateError::Mismatch(format!("the statement \"{line}\" cannot be used: {why}"))
-    };
-    let statement = Statement::parse(text).map_err(|error| wrong(error.to_string()))?;
-    if statement.kind() == StatementKind::Query {
-        return Err(wrong("an action changes rows with INSERT, UPDATE or DELETE".to_owned()));
-    }
+fn try_out(connection: &Connection, what: &str, text: &str) -> Result<(), StateError> {
     connection.prepare(text).map(|_| ()).map_err(|error| {
         if may_pass(&error) {
-            failed("prepare a statement", &error)
+            failed(&format!("prepare a {what}"), &error)
         } else {
-            wrong(message(&error))
+            refusals::unusable(what, text, &message(&error))
         }
     })
 }

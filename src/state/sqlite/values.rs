@@ -1,21 +1,21 @@
 //! Values between the store and SQLite.
 //!
-//! Responsible for: what stands for numbers, states, digests and JSON in a row, and reading them
-//! back; a value that cannot have been written by this program is an error, never a default.
-//! Not responsible for: Arrow columns (`cells`).
+//! Responsible for: what parameters and cells are bound to, and reading rows back.
+//! Not responsible for: what stands for a value in every store (`stored`).
 
+use std::borrow::Cow;
 use std::error::Error;
 
 use rusqlite::Row;
-use rusqlite::types::{Type, Value as SqlValue, ValueRef};
-use serde::Serialize;
+use rusqlite::types::{ToSqlOutput, Type, Value as SqlValue, ValueRef};
 use serde::de::DeserializeOwned;
 use serde_json::{Number, Value};
 
 use crate::model::Digest;
 use crate::model::event::MemberState;
 use crate::sql::SqlType;
-use crate::state::{ColumnType, ManifestPhase, StateError};
+use crate::state::cells::{Cell, instant_text};
+use crate::state::{ManifestPhase, stored};
 
 /// What a parameter of a statement is bound to.
 pub(super) fn bound(value: &Value) -> SqlValue {
@@ -32,6 +32,23 @@ pub(super) fn bound(value: &Value) -> SqlValue {
     }
 }
 
+/// What a cell of a column is bound to; days and instants are text.
+pub(super) fn cell(cell: Cell<'_>) -> ToSqlOutput<'_> {
+    let owned = |text: String| ToSqlOutput::Owned(SqlValue::Text(text));
+    match cell {
+        Cell::Null => ToSqlOutput::Borrowed(ValueRef::Null),
+        Cell::Text(Cow::Borrowed(text)) | Cell::Json(Cow::Borrowed(text)) => {
+            ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes()))
+        }
+        Cell::Text(Cow::Owned(text)) | Cell::Json(Cow::Owned(text)) => owned(text),
+        Cell::Int(number) => ToSqlOutput::Owned(SqlValue::Integer(number)),
+        Cell::Double(number) => ToSqlOutput::Owned(SqlValue::Real(number)),
+        Cell::Bool(value) => ToSqlOutput::Owned(SqlValue::Integer(i64::from(value))),
+        Cell::Date(day) => owned(day.to_string()),
+        Cell::Instant(at) => owned(instant_text(at)),
+    }
+}
+
 /// What a stored value is in JSON, given the type its column was declared with.
 pub(super) fn json(value: ValueRef<'_>, kind: Option<SqlType>) -> Value {
     match value {
@@ -44,40 +61,14 @@ pub(super) fn json(value: ValueRef<'_>, kind: Option<SqlType>) -> Value {
             let as_text = || Value::String(String::from_utf8_lossy(text).into_owned());
             parsed.flatten().unwrap_or_else(as_text)
         }
-        ValueRef::Blob(bytes) => {
-            Value::String(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-        }
+        ValueRef::Blob(bytes) => Value::String(stored::hex(bytes)),
     }
-}
-
-/// The type in definitions of a declared column.
-pub(super) fn sql_type(kind: ColumnType) -> SqlType {
-    match kind {
-        ColumnType::Text => SqlType::Text,
-        ColumnType::Int => SqlType::Int,
-        ColumnType::Double => SqlType::Double,
-        ColumnType::Bool => SqlType::Bool,
-        ColumnType::Date => SqlType::Date,
-        ColumnType::Instant => SqlType::Instant,
-        ColumnType::Json => SqlType::Json,
-    }
-}
-
-/// A count as SQLite stores it.
-pub(super) fn stored_count(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// A count that was stored.
 pub(super) fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     let stored: i64 = row.get(column)?;
     u64::try_from(stored).map_err(|error| corrupt(column, error))
-}
-
-/// A value as JSON text. `what` names it in the error.
-pub(super) fn json_text(what: &str, value: &impl Serialize) -> Result<String, StateError> {
-    serde_json::to_string(value)
-        .map_err(|error| StateError::Fatal(format!("{what} cannot be stored as JSON: {error}")))
 }
 
 /// A value that was stored as JSON text.
@@ -97,24 +88,14 @@ pub(super) fn digest(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Di
 
 /// The state of a member that was stored.
 pub(super) fn member_state(row: &Row<'_>, column: usize) -> rusqlite::Result<MemberState> {
-    let states =
-        [MemberState::Pending, MemberState::DeadLettered, MemberState::Empty, MemberState::Done];
-    let text: String = row.get(column)?;
-    let found = states.into_iter().find(|state| state.as_str() == text);
-    found.ok_or_else(|| corrupt(column, format!("no state of a member is called {text}")))
+    let word: String = row.get(column)?;
+    stored::member_state(&word).map_err(|why| corrupt(column, why))
 }
 
 /// The phase of a manifest that was stored.
 pub(super) fn phase(row: &Row<'_>, column: usize) -> rusqlite::Result<ManifestPhase> {
-    let phases = [
-        ManifestPhase::Open,
-        ManifestPhase::Complete,
-        ManifestPhase::Cancelled,
-        ManifestPhase::Failed,
-    ];
-    let text: String = row.get(column)?;
-    let found = phases.into_iter().find(|phase| phase.as_str() == text);
-    found.ok_or_else(|| corrupt(column, format!("no phase of a manifest is called {text}")))
+    let word: String = row.get(column)?;
+    stored::phase(&word).map_err(|why| corrupt(column, why))
 }
 
 /// A stored value that this program cannot have written.

@@ -28,7 +28,7 @@ fn full_facts() -> MemberFacts {
             schema: Some("pod_usage".to_owned()),
             rows: 12,
             bytes: 999,
-            columns,
+            partition_values: columns,
         }],
         failure: Some(FailureFact {
             node: NodeName::from("rows"),
@@ -74,7 +74,7 @@ pub(super) async fn members_and_manifests_come_back_as_they_were(
     assert_eq!(store.apply(&lease, first).await, done());
     drop(store);
 
-    let database = database.reopened()?;
+    let database = database.reopened().await?;
     let store = database.store();
     let wanted = [ManifestKey::from("a"), ManifestKey::from("unknown")];
     let found = store.load(&lease, &wanted).await?;

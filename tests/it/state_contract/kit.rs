@@ -6,21 +6,27 @@
 
 use std::error::Error;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, StringArray};
 use arrow::record_batch::RecordBatch;
+use secrecy::SecretString;
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 use tidemill::model::event::{MemberFacts, MemberState};
 use tidemill::model::{Digest, ManifestKey, MemberId, NodeName, Offset, PipelineName};
+use tidemill::state::postgres::{PostgresConfig, PostgresStore};
 use tidemill::state::sqlite::SqliteStore;
 use tidemill::state::{
     Applied, Change, Claimed, ColumnType, CompletionRow, Declarations, DeclaredTable, DeclaredView,
     Lease, ManifestPhase, ManifestRow, MemberRow, OutboxRow, OutboxTarget, Parameters,
     PipelineIdentity, ShardKey, StateError, StateStore, TableOwner, TableRows,
 };
+use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
+
+use crate::database::server;
 
 /// What a test returns, so that `?` ends it.
 pub(super) type Tested = Result<(), Box<dyn Error>>;
@@ -31,8 +37,11 @@ pub(super) trait Database {
     fn store(&self) -> Arc<dyn StateStore>;
 
     /// Closes the store and opens what it left behind. Handles from before have to be gone.
-    fn reopened(self: Box<Self>) -> Result<Box<dyn Database>, Box<dyn Error>>;
+    fn reopened(self: Box<Self>) -> Opening;
 }
+
+/// A database that is being opened.
+pub(super) type Opening = Pin<Box<dyn Future<Output = Result<Box<dyn Database>, Box<dyn Error>>>>>;
 
 pub(super) struct Sqlite {
     store: Arc<SqliteStore>,
@@ -56,10 +65,88 @@ impl Database for Sqlite {
         Arc::clone(&self.store) as Arc<dyn StateStore>
     }
 
-    fn reopened(self: Box<Self>) -> Result<Box<dyn Database>, Box<dyn Error>> {
+    fn reopened(self: Box<Self>) -> Opening {
         let Self { store, folder } = *self;
         drop(store);
-        Self::open_in(folder)
+        Box::pin(async move { Self::open_in(folder) })
+    }
+}
+
+pub(super) struct Postgres {
+    store: Arc<PostgresStore>,
+    url: String,
+}
+
+/// The database of a test, to be removed once the test has succeeded.
+pub(super) struct OwnDatabase {
+    name: String,
+    /// Its address, for stores and for looking at what they do.
+    pub(super) url: String,
+}
+
+impl OwnDatabase {
+    /// Makes an empty database on the test server.
+    pub(super) async fn create() -> Result<Self, Box<dyn Error>> {
+        let server = server();
+        let name = format!("state_{}", Uuid::new_v4().simple());
+        let admin = client(&server).await?;
+        admin.batch_execute(&format!("CREATE DATABASE {name}")).await?;
+        let (base, _) = server.rsplit_once('/').ok_or("the server's url names a database")?;
+        let url = format!("{base}/{name}");
+        Ok(Self { name, url })
+    }
+
+    /// A store in it.
+    pub(super) async fn store(&self) -> Result<Arc<PostgresStore>, StateError> {
+        PostgresStore::connect(config(&self.url)).await
+    }
+
+    /// A connection to it.
+    pub(super) async fn client(&self) -> Result<Client, Box<dyn Error>> {
+        client(&self.url).await
+    }
+
+    /// Removes it, with whoever is still connected.
+    pub(super) async fn remove(self) -> Tested {
+        let admin = client(&server()).await?;
+        admin.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name)).await?;
+        Ok(())
+    }
+}
+
+/// Settings that lead to a database.
+pub(super) fn config(url: &str) -> PostgresConfig {
+    PostgresConfig::new(SecretString::from(url))
+}
+
+async fn client(url: &str) -> Result<Client, Box<dyn Error>> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+    // It ends with the client.
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+impl Postgres {
+    pub(super) async fn open() -> Result<(Box<dyn Database>, OwnDatabase), Box<dyn Error>> {
+        let own = OwnDatabase::create().await?;
+        let database = Self { store: own.store().await?, url: own.url.clone() };
+        Ok((Box::new(database), own))
+    }
+}
+
+impl Database for Postgres {
+    fn store(&self) -> Arc<dyn StateStore> {
+        Arc::clone(&self.store) as Arc<dyn StateStore>
+    }
+
+    fn reopened(self: Box<Self>) -> Opening {
+        let Self { store, url } = *self;
+        drop(store);
+        Box::pin(async move {
+            let store = PostgresStore::connect(config(&url)).await?;
+            let database: Box<dyn Database> = Box::new(Self { store, url });
+            Ok(database)
+        })
     }
 }
 
@@ -97,7 +184,8 @@ pub(super) fn declarations() -> Declarations {
         table("sums", key, &[("manifest", ColumnType::Text), ("n", ColumnType::Double)]),
     ];
     let names = "SELECT _manifest AS manifest, count(*) AS parts FROM part GROUP BY _manifest";
-    Declarations { tables, views: vec![view("parts", names)], statements: vec![SUM.to_owned()] }
+    let (views, statements) = (vec![view("parts", names)], vec![SUM.to_owned()]);
+    Declarations { tables, views, statements, queries: vec![] }
 }
 
 /// Adds up the parts of a manifest.
@@ -184,7 +272,7 @@ pub(super) fn completion(key: &str, revision: u32, statements: &[&str]) -> Compl
     let statements = statements.iter().map(|text| ("sum".to_owned(), (*text).to_owned())).collect();
     let parameters = Parameters::from([("manifest".to_owned(), Value::from(key))]);
     let outbox = vec![delivery(key, revision, "tell")];
-    CompletionRow { manifest, statements, parameters, outbox }
+    CompletionRow { manifest, statements, parameters, outbox, retire: vec![] }
 }
 
 pub(super) fn delivery(key: &str, revision: u32, action: &str) -> OutboxRow {

@@ -32,7 +32,7 @@ pub(super) async fn rows_of_a_digest_are_written_once(database: Box<dyn Database
     assert_eq!(store.apply(&lease, accepted(0, "a", "1", digest(1))).await, done());
     drop(store);
 
-    let database = database.reopened()?;
+    let database = database.reopened().await?;
     let store = database.store();
     assert!(!store.write_rows(rows).await?);
     assert_eq!(column(store.as_ref(), "part", "name").await?, ["x", "x", "x", "x"]);
@@ -151,6 +151,7 @@ fn every_type() -> Declarations {
             view("seen_again", "SELECT flag, doc FROM seen WHERE flag"),
         ],
         statements: vec![],
+        queries: vec![],
     }
 }
 
@@ -235,7 +236,7 @@ pub(super) async fn a_changed_view_is_made_again(database: Box<dyn Database>) ->
     assert_eq!(column(store.as_ref(), "parts", "manifest").await?, ["changed"]);
     drop(store);
 
-    let database = database.reopened()?;
+    let database = database.reopened().await?;
     let store = database.store();
     assert_eq!(column(store.as_ref(), "parts", "manifest").await?, ["changed"]);
     store.prepare(&identity(), &declarations()).await?;
@@ -306,6 +307,7 @@ fn reports() -> Declarations {
         ],
         views: vec![view("report_day", day), view("report_ranked", ranked)],
         statements: statements.map(str::to_owned).to_vec(),
+        queries: vec![],
     }
 }
 

@@ -1,10 +1,11 @@
 //! What JSON values are in SQLite, and back.
 
-use rusqlite::types::{Value as SqlValue, ValueRef};
+use rusqlite::types::{ToSqlOutput, Value as SqlValue, ValueRef};
 use serde_json::json;
 
-use super::{bound, json as read};
+use super::{bound, cell, json as read};
 use crate::sql::SqlType;
+use crate::state::cells::Cell;
 
 #[test]
 fn parameters_are_bound_by_their_json_type() {
@@ -38,5 +39,23 @@ fn stored_values_are_read_as_declared() {
     ];
     for (value, kind, wanted) in table {
         assert_eq!(read(value, kind), wanted, "{value:?}");
+    }
+}
+
+#[test]
+fn days_instants_and_booleans_are_bound_as_what_sqlite_has() {
+    let text = |text: &str| ToSqlOutput::Owned(SqlValue::Text(text.to_owned()));
+    let table = [
+        (Cell::Date("2025-03-10".parse().unwrap()), text("2025-03-10")),
+        (
+            Cell::Instant("2025-03-10T00:00:00+01:00".parse().unwrap()),
+            text("2025-03-09T23:00:00.000Z"),
+        ),
+        (Cell::Bool(true), ToSqlOutput::Owned(SqlValue::Integer(1))),
+        (Cell::Json("[]".into()), ToSqlOutput::Borrowed(ValueRef::Text(b"[]"))),
+        (Cell::Null, ToSqlOutput::Borrowed(ValueRef::Null)),
+    ];
+    for (value, wanted) in table {
+        assert_eq!(cell(value), wanted);
     }
 }

@@ -1,9 +1,11 @@
-//! Arrow columns as values of SQLite.
+//! Arrow columns as values of declared tables.
 //!
 //! Responsible for: the cell of a row as the declared type of its column wants it, where that
-//! loses nothing: whole doubles as integers, days and instants as text, text that says what the
+//! loses nothing: whole doubles as integers, days as instants at midnight, text that says what the
 //! type means. Anything else has no value, and the rows are refused.
-//! Not responsible for: which columns there are (`rows`).
+//! Not responsible for: how a store writes a value, or which columns there are (`layout`).
+
+use std::borrow::Cow;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Date32Array, Float64Array, Int64Array, StringArray,
@@ -16,14 +18,27 @@ use arrow::datatypes::{
 use arrow::error::ArrowError;
 use jiff::civil::Date;
 use jiff::{Span, Timestamp};
-use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use serde::de::IgnoredAny;
 
 use crate::sql::SqlType;
 
-const NULL: ToSqlOutput<'static> = ToSqlOutput::Borrowed(ValueRef::Null);
 /// Doubles below this, and above its negation, are integers of 64 bits if they are whole.
 const PAST_INTEGERS: f64 = 9_223_372_036_854_775_808.0;
+const SECONDS_OF_A_DAY: i64 = 86_400;
+
+/// A value for one row of a column.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Cell<'a> {
+    Null,
+    Text(Cow<'a, str>),
+    Int(i64),
+    Double(f64),
+    Bool(bool),
+    Date(Date),
+    Instant(Timestamp),
+    /// The text of a JSON document.
+    Json(Cow<'a, str>),
+}
 
 /// The cells of one column of a batch.
 pub(super) enum Cells {
@@ -63,9 +78,9 @@ impl Cells {
     }
 
     /// The cell of a row; `None` if a column of that type cannot hold it.
-    pub(super) fn get(&self, row: usize, kind: SqlType) -> Option<ToSqlOutput<'_>> {
+    pub(super) fn get(&self, row: usize, kind: SqlType) -> Option<Cell<'_>> {
         match self {
-            Self::Absent => Some(NULL),
+            Self::Absent => Some(Cell::Null),
             Self::Text(cells) => cell(cells, row, || text(cells.value(row), kind)),
             Self::Int(cells) => cell(cells, row, || int(cells.value(row), kind)),
             Self::Double(cells) => cell(cells, row, || double(cells.value(row), kind)),
@@ -79,9 +94,9 @@ impl Cells {
 fn cell<'a>(
     cells: &dyn Array,
     row: usize,
-    value: impl FnOnce() -> Option<ToSqlOutput<'a>>,
-) -> Option<ToSqlOutput<'a>> {
-    if cells.is_null(row) { Some(NULL) } else { value() }
+    value: impl FnOnce() -> Option<Cell<'a>>,
+) -> Option<Cell<'a>> {
+    if cells.is_null(row) { Some(Cell::Null) } else { value() }
 }
 
 /// The type whose cells are read in the place of `kind`.
@@ -108,38 +123,37 @@ fn common_type(kind: &DataType) -> Option<DataType> {
     }
 }
 
-fn owned<'a>(text: String) -> Option<ToSqlOutput<'a>> {
-    Some(ToSqlOutput::Owned(Value::Text(text)))
+fn owned<'a>(text: String) -> Option<Cell<'a>> {
+    Some(Cell::Text(Cow::Owned(text)))
 }
 
-fn integer<'a>(number: i64) -> Option<ToSqlOutput<'a>> {
-    Some(ToSqlOutput::Owned(Value::Integer(number)))
+fn document<'a>(text: String) -> Option<Cell<'a>> {
+    Some(Cell::Json(Cow::Owned(text)))
 }
 
-fn real<'a>(number: f64) -> Option<ToSqlOutput<'a>> {
-    Some(ToSqlOutput::Owned(Value::Real(number)))
-}
-
-fn text(text: &str, kind: SqlType) -> Option<ToSqlOutput<'_>> {
-    let same = Some(ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())));
+fn text(text: &str, kind: SqlType) -> Option<Cell<'_>> {
     match kind {
-        SqlType::Text => same,
-        SqlType::Int => text.parse().ok().and_then(integer),
-        SqlType::Double => text.parse().ok().and_then(real),
-        SqlType::Bool => text.parse().ok().and_then(|value: bool| integer(i64::from(value))),
-        SqlType::Date => text.parse().ok().and_then(|day: Date| owned(day.to_string())),
-        SqlType::Instant => text.parse().ok().and_then(|at| owned(rfc3339(at))),
-        SqlType::Json => serde_json::from_str::<IgnoredAny>(text).ok().and(same),
+        SqlType::Text => Some(Cell::Text(Cow::Borrowed(text))),
+        SqlType::Int => text.parse().ok().map(Cell::Int),
+        SqlType::Double => text.parse().ok().map(Cell::Double),
+        SqlType::Bool => text.parse().ok().map(Cell::Bool),
+        SqlType::Date => text.parse().ok().map(Cell::Date),
+        SqlType::Instant => text.parse().ok().map(Cell::Instant),
+        SqlType::Json => {
+            let is_document = serde_json::from_str::<IgnoredAny>(text).is_ok();
+            is_document.then_some(Cell::Json(Cow::Borrowed(text)))
+        }
         SqlType::Bytes => None,
     }
 }
 
-fn int<'a>(number: i64, kind: SqlType) -> Option<ToSqlOutput<'a>> {
+fn int<'a>(number: i64, kind: SqlType) -> Option<Cell<'a>> {
     match kind {
-        SqlType::Int => integer(number),
-        SqlType::Double => exact_double(number).and_then(real),
-        SqlType::Bool => matches!(number, 0 | 1).then_some(number).and_then(integer),
-        SqlType::Text | SqlType::Json => owned(number.to_string()),
+        SqlType::Int => Some(Cell::Int(number)),
+        SqlType::Double => exact_double(number).map(Cell::Double),
+        SqlType::Bool => matches!(number, 0 | 1).then_some(Cell::Bool(number == 1)),
+        SqlType::Text => owned(number.to_string()),
+        SqlType::Json => document(number.to_string()),
         SqlType::Date | SqlType::Instant | SqlType::Bytes => None,
     }
 }
@@ -150,47 +164,54 @@ fn exact_double(number: i64) -> Option<f64> {
     (double as i128 == i128::from(number)).then_some(double)
 }
 
-fn double<'a>(number: f64, kind: SqlType) -> Option<ToSqlOutput<'a>> {
+fn double<'a>(number: f64, kind: SqlType) -> Option<Cell<'a>> {
     let whole = number.fract() == 0.0 && (-PAST_INTEGERS..PAST_INTEGERS).contains(&number);
     match kind {
-        SqlType::Double => real(number),
-        SqlType::Int => whole.then_some(number as i64).and_then(integer),
+        SqlType::Double => Some(Cell::Double(number)),
+        SqlType::Int => whole.then_some(Cell::Int(number as i64)),
         SqlType::Text => owned(number.to_string()),
-        SqlType::Json => number.is_finite().then(|| number.to_string()).and_then(owned),
+        SqlType::Json => number.is_finite().then(|| number.to_string()).and_then(document),
         SqlType::Bool | SqlType::Date | SqlType::Instant | SqlType::Bytes => None,
     }
 }
 
-fn boolean<'a>(value: bool, kind: SqlType) -> Option<ToSqlOutput<'a>> {
+fn boolean<'a>(value: bool, kind: SqlType) -> Option<Cell<'a>> {
     match kind {
-        SqlType::Bool | SqlType::Int => integer(i64::from(value)),
-        SqlType::Text | SqlType::Json => owned(value.to_string()),
+        SqlType::Bool => Some(Cell::Bool(value)),
+        SqlType::Int => Some(Cell::Int(i64::from(value))),
+        SqlType::Text => owned(value.to_string()),
+        SqlType::Json => document(value.to_string()),
         SqlType::Double | SqlType::Date | SqlType::Instant | SqlType::Bytes => None,
     }
 }
 
-fn date<'a>(days: i32, kind: SqlType) -> Option<ToSqlOutput<'a>> {
+fn date<'a>(days: i32, kind: SqlType) -> Option<Cell<'a>> {
     let span = Span::new().try_days(days).ok()?;
     let day = Date::constant(1970, 1, 1).checked_add(span).ok()?;
     match kind {
-        SqlType::Date | SqlType::Text => owned(day.to_string()),
-        SqlType::Instant => owned(format!("{day}T00:00:00.000Z")),
-        SqlType::Json => owned(format!("\"{day}\"")),
+        SqlType::Date => Some(Cell::Date(day)),
+        SqlType::Text => owned(day.to_string()),
+        SqlType::Instant => {
+            let midnight = Timestamp::from_second(i64::from(days) * SECONDS_OF_A_DAY);
+            midnight.ok().map(Cell::Instant)
+        }
+        SqlType::Json => document(format!("\"{day}\"")),
         SqlType::Int | SqlType::Double | SqlType::Bool | SqlType::Bytes => None,
     }
 }
 
-fn instant<'a>(millis: i64, kind: SqlType) -> Option<ToSqlOutput<'a>> {
-    let at = rfc3339(Timestamp::from_millisecond(millis).ok()?);
+fn instant<'a>(millis: i64, kind: SqlType) -> Option<Cell<'a>> {
+    let at = Timestamp::from_millisecond(millis).ok()?;
     match kind {
-        SqlType::Instant | SqlType::Text => owned(at),
-        SqlType::Json => owned(format!("\"{at}\"")),
+        SqlType::Instant => Some(Cell::Instant(at)),
+        SqlType::Text => owned(instant_text(at)),
+        SqlType::Json => document(format!("\"{}\"", instant_text(at))),
         SqlType::Int | SqlType::Double | SqlType::Bool | SqlType::Date | SqlType::Bytes => None,
     }
 }
 
 /// UTC with milliseconds, so that texts sort like the instants.
-fn rfc3339(at: Timestamp) -> String {
+pub(super) fn instant_text(at: Timestamp) -> String {
     format!("{at:.3}")
 }
 
