@@ -10,6 +10,7 @@
 //! closes it is too late for that.
 
 mod announce;
+mod appointment;
 mod member;
 mod receipt;
 
@@ -112,6 +113,16 @@ impl Naming {
             }
         }
         Ok(ids)
+    }
+
+    /// The version of an expected set; null is none.
+    fn version(&mut self, program: &Program, record: &mut Record) -> Result<Option<i64>, Failure> {
+        let value = self.evaluator.run(program, record)?;
+        match value.as_integer() {
+            Some(version) => Ok(Some(version)),
+            None if value.is_null() => Ok(None),
+            None => Err(self.refusal("version", "is not an integer")),
+        }
     }
 
     fn fact(

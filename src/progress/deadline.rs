@@ -1,7 +1,7 @@
 //! Deadlines of manifests that survive the process.
 //!
 //! Responsible for: the time scale of a shard, which goes on only while the shard has an owner
-//! that can work; when a deadline is due, and that it acts once.
+//! that can work; what a deadline is; when it is due, and that it acts once (`timing`).
 //! Not responsible for: what a deadline does to a manifest (`manifest`), or waking up for it.
 //!
 //! A deadline says how long to wait for events. While nobody reads the progress topic, or while
@@ -9,13 +9,21 @@
 //! waited for may lie in the topic. So time is counted as [`OwnedTime`], which stands still
 //! without an owner and is persisted with the shard, and deadlines are looked at only once the
 //! shard has [caught up](ShardClock::due_time). A crash loses what passed since the scale was last
-//! persisted: a deadline may come late, never early. Wall clocks take no part in it.
+//! persisted: a deadline may come late, never early. Wall clocks take no part in that.
+//!
+//! One sort is different: a deadline at a point in time that the manifest itself names. It is
+//! judged by the wall clock, so downtime counts, and acts at the first moment at which an owner
+//! has caught up.
+
+mod timing;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::Offset;
+
+pub use timing::{Timing, Turn, Upcoming};
 
 /// Milliseconds during which a shard had an owner that could work.
 #[derive(
@@ -31,6 +39,15 @@ impl OwnedTime {
         let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self(self.0.saturating_add(millis))
     }
+}
+
+/// A moment, on both scales that deadlines know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// On the shard's scale.
+    pub owned: OwnedTime,
+    /// By the wall clock, in milliseconds since the Unix epoch.
+    pub unix_millis: i64,
 }
 
 /// The time scale of one shard, in the hands of its owner.
@@ -94,6 +111,9 @@ pub enum Since {
     First,
     /// The latest event of the manifest.
     Inactivity,
+    /// A point in time, by the wall clock, that the manifest's *expected* event names. Where it
+    /// names none, the deadline never acts.
+    Appointment,
 }
 
 /// What a deadline does.
@@ -107,6 +127,15 @@ pub enum DeadlineAction {
     Fail,
 }
 
+/// How a deadline is put off before it acts. Each time is said like an alert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extension {
+    /// How long each time, counted on the shard's scale from when it was due.
+    pub by: Duration,
+    /// How often at most.
+    pub most: u32,
+}
+
 /// A declared deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline {
@@ -116,70 +145,12 @@ pub struct Deadline {
     pub after: Duration,
     /// What happens then.
     pub action: DeadlineAction,
-}
-
-/// The times of one open manifest, persisted with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
-pub struct Timing {
-    /// Its first event, or its re-opening.
-    pub first: OwnedTime,
-    /// Its latest event.
-    pub last: OwnedTime,
-    /// Deadlines that have acted, one bit each in the order of their declaration.
-    pub acted: u32,
+    /// How it is put off before that.
+    pub extension: Option<Extension>,
 }
 
 /// The most deadlines a manifest can have: one bit of [`Timing::acted`] each.
 pub const MOST_DEADLINES: usize = u32::BITS as usize;
-
-impl Timing {
-    /// Begins with the first event, or with a re-opening.
-    pub fn starting(at: OwnedTime) -> Self {
-        Self { first: at, last: at, acted: 0 }
-    }
-
-    /// An event arrived: inactivity begins anew, and its deadlines may act again.
-    pub fn touch(&mut self, at: OwnedTime, deadlines: &[Deadline]) {
-        self.last = self.last.max(at);
-        for (bit, deadline) in numbered(deadlines) {
-            if deadline.since == Since::Inactivity {
-                self.acted &= !bit;
-            }
-        }
-    }
-
-    /// The first declared deadline that is due at `now` and has not acted; it counts as having
-    /// acted from here on.
-    pub fn take_due(&mut self, deadlines: &[Deadline], now: OwnedTime) -> Option<Deadline> {
-        let (bit, due) = numbered(deadlines)
-            .find(|(bit, deadline)| self.acted & bit == 0 && self.at(deadline) <= now)?;
-        self.acted |= bit;
-        Some(*due)
-    }
-
-    /// When the next deadline is due that has not acted: when to look again.
-    pub fn next_due(&self, deadlines: &[Deadline]) -> Option<OwnedTime> {
-        numbered(deadlines)
-            .filter(|(bit, _)| self.acted & bit == 0)
-            .map(|(_, deadline)| self.at(deadline))
-            .min()
-    }
-
-    fn at(&self, deadline: &Deadline) -> OwnedTime {
-        let since = match deadline.since {
-            Since::First => self.first,
-            Since::Inactivity => self.last,
-        };
-        since.plus(deadline.after)
-    }
-}
-
-fn numbered(deadlines: &[Deadline]) -> impl Iterator<Item = (u32, &Deadline)> {
-    deadlines.iter().take(MOST_DEADLINES).enumerate().map(|(index, deadline)| {
-        let bit = 1u32 << index;
-        (bit, deadline)
-    })
-}
 
 #[cfg(test)]
 mod tests;

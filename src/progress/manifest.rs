@@ -20,143 +20,47 @@
 //! another one is a *conflict*, except that a dead-lettered attempt has no content to conflict
 //! with. Once a member is done its digest is final and those of other attempts are retired.
 //!
-//! After completion: an expected member that the completion did without (forced, deadline) is
-//! *late*, dropped and counted; a better attempt at a member that it counted is a *correction*,
-//! and newly expected members are an *amendment*: both open the next revision, under the same
-//! policy. A member that nobody expects is kept, because an amendment may come after it. The rules
-//! are those that users of other aggregators (Camel, Spring Integration, NiFi) do without: sets
-//! instead of counts, tombstones that last, revisions, and a reason for every completion.
+//! Lists of expected members add up. Where they have versions, a list under a higher one takes the
+//! place of those before: members that it leaves out are no longer expected, and what they came to
+//! stays known. A list under a lower version is *outdated* and changes nothing, so that lists may
+//! come in any order too.
+//!
+//! After completion: an expected member that the completion did without (forced, deadline, quorum)
+//! is *late*, dropped and counted, or opens the next revision where that is declared; a better
+//! attempt at a member that it counted is a *correction*; and a list that adds members, or leaves
+//! out some that were counted, is an *amendment*. Corrections and amendments open the next
+//! revision, under the same policy. A member that nobody expects is kept, because an amendment may
+//! come after it. The rules are those that users of other aggregators (Camel, Spring Integration,
+//! NiFi) do without: sets instead of counts, tombstones that last, revisions, and a reason for
+//! every completion.
+//!
+//! Of two contents of one member the first stays, and there is no other policy: what lost is
+//! retired, its objects go away, and an event that comes again must not bring it back.
+//!
+//! A predicate over facts is asked outside, because facts are not kept here; its answer comes in
+//! as a value ([`ManifestState::decide`]).
 
 mod applied;
+mod attempt;
+mod commands;
+mod head;
 mod members;
+mod policy;
 
-use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
+use std::time::Duration;
 
-use super::deadline::{Deadline, DeadlineAction, OwnedTime, Timing};
+use self::attempt::Attempt;
+use super::deadline::{DeadlineAction, Moment, Timing, Turn, Upcoming};
 use super::invariants::{Invariant, check};
 use crate::model::MemberId;
-use crate::model::event::{CommandAction, MemberState, ProgressEvent, Settled};
+use crate::model::event::{CommandAction, Expected, MemberState, ProgressEvent, Settled};
 
 pub use applied::{Applied, Completion, Effect, MemberChange, Retire};
+pub use commands::{Foreseen, foresee};
+pub use head::{EventCounts, Head, Phase};
 pub use members::{Member, MemberHash, Members, Tally};
-
-/// When a manifest is complete.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Policy {
-    /// Every expected member is done or empty.
-    #[default]
-    AllDone,
-    /// Every expected member is settled.
-    AllSettled {
-        /// Most dead-lettered members that are tolerated.
-        tolerate: u64,
-    },
-}
-
-impl Policy {
-    /// Whether an announced manifest with such members is complete, and why.
-    pub fn judge(self, tally: &Tally) -> Option<CompletedBy> {
-        let tolerated = match self {
-            Self::AllDone => 0,
-            Self::AllSettled { tolerate } => tolerate,
-        };
-        match tally.dead_lettered {
-            _ if tally.pending > 0 => None,
-            0 => Some(CompletedBy::AllDone),
-            dead if dead <= tolerated => Some(CompletedBy::Tolerated),
-            _ => None,
-        }
-    }
-}
-
-/// What is declared for a kind of manifest.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rules {
-    /// When it is complete.
-    pub policy: Policy,
-    /// What happens when time runs out; those beyond
-    /// [`MOST_DEADLINES`](super::deadline::MOST_DEADLINES) never act.
-    pub deadlines: Vec<Deadline>,
-}
-
-/// Where a manifest stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Phase {
-    /// Waiting for members.
-    #[default]
-    Open,
-    /// Its present revision has completed.
-    Complete,
-    /// An operator gave it up.
-    Cancelled,
-    /// A deadline gave it up.
-    Failed,
-}
-
-impl Phase {
-    /// The word that listings show.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Complete => "complete",
-            Self::Cancelled => "cancelled",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-/// Why a manifest completed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CompletedBy {
-    /// Every expected member is done or empty.
-    AllDone,
-    /// Every expected member is settled, some are dead-lettered within what is tolerated.
-    Tolerated,
-    /// Time ran out.
-    Deadline,
-    /// An operator wanted it.
-    Forced,
-}
-
-impl CompletedBy {
-    /// The word that listings and payloads show.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::AllDone => "all_done",
-            Self::Tolerated => "tolerated",
-            Self::Deadline => "deadline",
-            Self::Forced => "forced",
-        }
-    }
-}
-
-/// Events of a manifest that changed none of its members.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EventCounts {
-    /// Said again what was known.
-    pub duplicates: u64,
-    /// Said something else of a member that had settled.
-    pub conflicts: u64,
-    /// Came after the manifest was complete, cancelled or failed.
-    pub late: u64,
-}
-
-/// What is persisted of a manifest beside its members.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Head {
-    /// Where it stands.
-    pub phase: Phase,
-    /// The revision it completes under, or has completed under; from 1.
-    pub revision: u32,
-    /// Whether any *expected* event has arrived.
-    pub announced: bool,
-    /// When its deadlines count from.
-    pub timing: Timing,
-    /// Events that changed nothing.
-    pub counts: EventCounts,
-}
+pub use policy::{CompletedBy, Late, Policy, Rules, Share, Verdict};
 
 /// One manifest in memory.
 #[derive(Clone, Debug)]
@@ -167,38 +71,15 @@ pub struct ManifestState {
     fresh: bool,
 }
 
-/// What another attempt at a member is, compared with what is known of it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Attempt {
-    First,
-    Better,
-    Duplicate,
-    Conflict,
-}
-
-impl Attempt {
-    fn of(event: &Settled, known: Option<&Member>) -> Self {
-        let Some((known, accepted)) = known.and_then(|known| Some((known, known.digest?))) else {
-            return Self::First;
-        };
-        if event.state > known.state {
-            Self::Better
-        } else if event.digest == accepted || event.state == MemberState::DeadLettered {
-            Self::Duplicate
-        } else {
-            Self::Conflict
-        }
-    }
-}
-
 impl ManifestState {
     /// A manifest that nothing is known of, about to get its first event at `now`.
-    pub fn new(now: OwnedTime) -> Self {
+    pub fn new(now: Moment) -> Self {
         let head = Head {
             phase: Phase::Open,
             revision: 1,
             announced: false,
-            timing: Timing::starting(now),
+            version: None,
+            timing: Timing::starting(now.owned),
             counts: EventCounts::default(),
         };
         Self { head, members: Members::default(), fresh: true }
@@ -223,71 +104,117 @@ impl ManifestState {
 
     /// Bytes it takes in memory.
     pub fn memory_bytes(&self) -> usize {
-        size_of::<Self>() + self.members.heap_bytes()
+        size_of::<Self>() + self.members.heap_bytes() + self.head.timing.heap_bytes()
     }
 
     /// Applies one event of the progress topic.
-    pub fn apply(&mut self, event: &ProgressEvent, rules: &Rules, now: OwnedTime) -> Applied {
-        let before = self.head;
+    pub fn apply(&mut self, event: &ProgressEvent, rules: &Rules, now: Moment) -> Applied {
+        let before = self.head.clone();
         let mut applied = Applied::default();
         match event {
             ProgressEvent::Expected(event) => {
                 self.touch(rules, now);
-                self.expect(&event.members, now, &mut applied);
+                self.expect(event, rules, now, &mut applied);
             }
             ProgressEvent::Settled(event) if event.state == MemberState::Pending => {
                 applied.refused = Some("a member cannot settle as pending");
             }
             ProgressEvent::Settled(event) => {
                 self.touch(rules, now);
-                self.settle(event, now, &mut applied);
+                self.settle(event, rules, now, &mut applied);
             }
             ProgressEvent::Command(_) if self.fresh => {
                 applied.refused = Some("no event of such a manifest has arrived");
             }
-            ProgressEvent::Command(event) => self.command(event.action, now, &mut applied),
+            ProgressEvent::Command(event) => self.command(event.action, rules, now, &mut applied),
         }
         if applied.refused.is_none() {
-            self.complete_if_policy_holds(rules, &mut applied);
+            self.judge(rules, &mut applied);
         }
         self.conclude(before, applied)
+    }
+
+    /// What the predicate says of an open manifest, once it was asked after an event (see
+    /// [`Applied::ask`]). If that completes the manifest, its head has to be persisted.
+    pub fn decide(&mut self, holds: bool) -> Option<Completion> {
+        let open = self.head.phase == Phase::Open && self.head.announced;
+        (holds && open).then(|| self.complete(CompletedBy::Predicate))
     }
 
     /// Lets the next deadline act that is due at `now` (see
     /// [`ShardClock::due_time`](super::deadline::ShardClock::due_time)); `None` if there is none.
     /// Several may be due at once, so it has to be called until then.
-    pub fn expire(&mut self, rules: &Rules, now: OwnedTime) -> Option<Applied> {
+    pub fn expire(&mut self, rules: &Rules, now: Moment) -> Option<Applied> {
         if self.head.phase != Phase::Open {
             return None;
         }
-        let before = self.head;
-        let deadline = self.head.timing.take_due(&rules.deadlines, now)?;
-        let mut applied = Applied::default();
-        match deadline.action {
-            DeadlineAction::Alert => applied.effect = Effect::Alert,
-            DeadlineAction::Complete => self.complete(CompletedBy::Deadline, &mut applied),
-            DeadlineAction::Fail => {
-                self.head.phase = Phase::Failed;
-                applied.effect = Effect::Failed;
+        let before = self.head.clone();
+        let turn = self.head.timing.take_due(&rules.deadlines, now)?;
+        let effect = match turn {
+            Turn::PutOff => Effect::PutOff,
+            Turn::Acts(DeadlineAction::Alert) => Effect::Alert,
+            Turn::Acts(DeadlineAction::Complete) => {
+                Effect::Completed(self.complete(CompletedBy::Deadline))
             }
-        }
-        Some(self.conclude(before, applied))
+            Turn::Acts(DeadlineAction::Fail) => {
+                self.head.phase = Phase::Failed;
+                Effect::Failed
+            }
+        };
+        Some(self.conclude(before, Applied { effect, ..Applied::default() }))
     }
 
     /// When a deadline is due next.
-    pub fn next_due(&self, rules: &Rules) -> Option<OwnedTime> {
-        let open = self.head.phase == Phase::Open;
-        open.then(|| self.head.timing.next_due(&rules.deadlines)).flatten()
-    }
-
-    fn touch(&mut self, rules: &Rules, now: OwnedTime) {
-        if self.head.phase == Phase::Open {
-            self.head.timing.touch(now, &rules.deadlines);
+    pub fn next_due(&self, rules: &Rules) -> Upcoming {
+        match self.head.phase {
+            Phase::Open => self.head.timing.next_due(&rules.deadlines),
+            Phase::Complete | Phase::Cancelled | Phase::Failed => Upcoming::default(),
         }
     }
 
-    fn expect(&mut self, ids: &[MemberId], now: OwnedTime, applied: &mut Applied) {
-        for id in ids {
+    fn touch(&mut self, rules: &Rules, now: Moment) {
+        if self.head.phase == Phase::Open {
+            self.head.timing.touch(now.owned, &rules.deadlines);
+        }
+    }
+
+    fn expect(&mut self, event: &Expected, rules: &Rules, now: Moment, applied: &mut Applied) {
+        let version = if rules.versioned { event.version } else { self.head.version };
+        if self.head.announced && version < self.head.version {
+            applied.outdated = true;
+            return;
+        }
+        applied.replaced = self.head.announced && version > self.head.version;
+        self.head.version = version;
+        self.head.timing.appoint(&event.due, applied.replaced);
+        let shrunk = applied.replaced && self.leave_out(&event.members, applied);
+        let grown = self.add(&event.members, applied);
+        applied.duplicate = self.head.announced && !applied.replaced && !grown;
+        self.head.announced = true;
+        match self.head.phase {
+            Phase::Complete if grown || shrunk => self.reopen(rules, now, applied),
+            Phase::Cancelled | Phase::Failed => applied.late = true,
+            Phase::Complete | Phase::Open => {}
+        }
+    }
+
+    /// Expects no member any more that is not listed. Returns whether one of them had settled: a
+    /// completion may have counted it.
+    fn leave_out(&mut self, listed: &[MemberId], applied: &mut Applied) -> bool {
+        let listed: HashSet<MemberHash> = listed.iter().map(MemberHash::of).collect();
+        let expected = self.members.iter().filter(|(_, member)| member.expected);
+        let gone: Vec<_> = expected.filter(|(hash, _)| !listed.contains(hash)).collect();
+        for (hash, member) in &gone {
+            let member = Member { expected: false, ..*member };
+            self.put(None, *hash, member, false, applied);
+        }
+        gone.iter().any(|(_, member)| member.state != MemberState::Pending)
+    }
+
+    /// Expects the listed members too. Returns whether one of them was not expected before.
+    fn add(&mut self, listed: &[MemberId], applied: &mut Applied) -> bool {
+        let mut grown = false;
+        for id in listed {
             let hash = MemberHash::of(id);
             let known = self.members.get(hash);
             let member = match known {
@@ -295,19 +222,13 @@ impl ManifestState {
                 Some(member) => Member { expected: true, ..member },
                 None => Member { expected: true, state: MemberState::Pending, digest: None },
             };
-            self.put(id, hash, member, known.is_none(), applied);
+            self.put(Some(id), hash, member, known.is_none(), applied);
+            grown = true;
         }
-        let amended = !applied.members.is_empty();
-        applied.duplicate = self.head.announced && !amended;
-        self.head.announced = true;
-        match self.head.phase {
-            Phase::Complete if amended => self.reopen(now, applied),
-            Phase::Cancelled | Phase::Failed => applied.late = true,
-            Phase::Complete | Phase::Open => {}
-        }
+        grown
     }
 
-    fn settle(&mut self, event: &Settled, now: OwnedTime, applied: &mut Applied) {
+    fn settle(&mut self, event: &Settled, rules: &Rules, now: Moment, applied: &mut Applied) {
         let hash = MemberHash::of(&event.member);
         let known = self.members.get(hash);
         let expected = known.is_some_and(|member| member.expected);
@@ -316,33 +237,37 @@ impl ManifestState {
         applied.unexpected = !expected;
         applied.late = self.head.phase != Phase::Open;
         match attempt {
-            Attempt::First if complete && expected => {
-                applied.retire.push(Retire { member: hash, digest: event.digest });
-                return;
-            }
+            // Its objects are not retired: re-opened, the manifest may still accept them.
+            Attempt::First if complete && expected && rules.late == Late::Drop => return,
             Attempt::First | Attempt::Better => {
                 let member = Member { expected, state: event.state, digest: Some(event.digest) };
-                self.put(&event.member, hash, member, known.is_none(), applied);
+                self.put(Some(&event.member), hash, member, known.is_none(), applied);
             }
             Attempt::Duplicate => applied.duplicate = true,
             Attempt::Conflict => applied.conflict = true,
         }
-        applied.retire.extend(loser(event, attempt, known, hash));
+        applied.retire.extend(attempt.loser(event, known, hash));
         if complete && expected {
-            // The completion counted this member: a better attempt corrects it, any other says
-            // nothing new, and neither is late.
+            // The completion counted this member, or did without it although it counts: what
+            // settles it better is taken, anything else says nothing new, and neither is late.
             applied.late = false;
-            if attempt == Attempt::Better {
-                self.reopen(now, applied);
+            if matches!(attempt, Attempt::First | Attempt::Better) {
+                self.reopen(rules, now, applied);
             }
         }
     }
 
-    fn command(&mut self, action: CommandAction, now: OwnedTime, applied: &mut Applied) {
+    fn command(
+        &mut self,
+        action: CommandAction,
+        rules: &Rules,
+        now: Moment,
+        applied: &mut Applied,
+    ) {
         let has_completed = self.head.phase == Phase::Complete || self.head.revision > 1;
         match (action, self.head.phase) {
             (CommandAction::Force, Phase::Open | Phase::Failed) => {
-                self.complete(CompletedBy::Forced, applied);
+                applied.effect = Effect::Completed(self.complete(CompletedBy::Forced));
             }
             (CommandAction::Force, Phase::Cancelled) => {
                 applied.refused = Some("it is cancelled: reopen it first");
@@ -355,7 +280,18 @@ impl ManifestState {
                 applied.refused = Some("it has completed: only an open manifest can be cancelled");
             }
             (CommandAction::Reopen, Phase::Complete | Phase::Cancelled | Phase::Failed) => {
-                self.reopen(now, applied);
+                self.reopen(rules, now, applied);
+            }
+            (CommandAction::Extend { .. }, Phase::Open) if rules.deadlines.is_empty() => {
+                applied.refused = Some("no deadlines are declared for it: nothing to extend");
+            }
+            (CommandAction::Extend { by_seconds }, Phase::Open) => {
+                let by = Duration::from_secs(by_seconds);
+                self.head.timing.put_off(by, now.owned, &rules.deadlines);
+                applied.effect = Effect::PutOff;
+            }
+            (CommandAction::Extend { .. }, _) => {
+                applied.refused = Some("it is not open: reopen it, which gives it its whole time");
             }
             (CommandAction::Retry, _) if has_completed => applied.effect = Effect::RetryActions,
             (CommandAction::Retry, _) => {
@@ -369,34 +305,38 @@ impl ManifestState {
 
     fn put(
         &mut self,
-        id: &MemberId,
+        id: Option<&MemberId>,
         hash: MemberHash,
         member: Member,
         first_seen: bool,
         applied: &mut Applied,
     ) {
         self.members.put(hash, member);
-        applied.members.push(MemberChange { id: id.clone(), hash, member, first_seen });
+        applied.members.push(MemberChange { id: id.cloned(), hash, member, first_seen });
     }
 
     /// Opens it again: under the next revision if the present one has completed.
-    fn reopen(&mut self, now: OwnedTime, applied: &mut Applied) {
+    fn reopen(&mut self, rules: &Rules, now: Moment, applied: &mut Applied) {
         if self.head.phase == Phase::Complete {
             self.head.revision += 1;
         }
         self.head.phase = Phase::Open;
-        self.head.timing = Timing::starting(now);
+        self.head.timing.restart(now, &rules.deadlines);
         applied.reopened = true;
     }
 
-    fn complete_if_policy_holds(&mut self, rules: &Rules, applied: &mut Applied) {
-        let open = self.head.phase == Phase::Open && self.head.announced;
-        if let Some(why) = rules.policy.judge(&self.members.tally()).filter(|_| open) {
-            self.complete(why, applied);
+    fn judge(&mut self, rules: &Rules, applied: &mut Applied) {
+        if self.head.phase != Phase::Open || !self.head.announced {
+            return;
+        }
+        match rules.policy.judge(&self.members.tally()) {
+            Verdict::Open => {}
+            Verdict::Complete(why) => applied.effect = Effect::Completed(self.complete(why)),
+            Verdict::Ask => applied.ask = true,
         }
     }
 
-    fn complete(&mut self, why: CompletedBy, applied: &mut Applied) {
+    fn complete(&mut self, why: CompletedBy) -> Completion {
         let tally = self.members.recount();
         check(
             Invariant::Conservation,
@@ -407,12 +347,12 @@ impl ManifestState {
             (member.expected && member.state == MemberState::DeadLettered).then_some(hash)
         };
         self.head.phase = Phase::Complete;
-        applied.effect = Effect::Completed(Completion {
+        Completion {
             why,
             revision: self.head.revision,
             tally,
             dead_lettered: self.members.iter().filter_map(dead).collect(),
-        });
+        }
     }
 
     /// Counts what an event was, and finds out whether the head has to be persisted.
@@ -422,28 +362,12 @@ impl ManifestState {
             counts.duplicates += u64::from(applied.duplicate);
             counts.conflicts += u64::from(applied.conflict);
             counts.late += u64::from(applied.late);
+            counts.outdated += u64::from(applied.outdated);
             applied.head_changed = self.fresh || self.head != before;
             self.fresh = false;
         }
         applied
     }
-}
-
-/// The attempt that lost against another one, once the member is done and its digest final.
-fn loser(
-    event: &Settled,
-    attempt: Attempt,
-    known: Option<Member>,
-    hash: MemberHash,
-) -> Option<Retire> {
-    let known = known?;
-    let accepted = known.digest?;
-    let digest = match attempt {
-        Attempt::Better if event.state == MemberState::Done => accepted,
-        Attempt::Duplicate | Attempt::Conflict if known.state == MemberState::Done => event.digest,
-        _ => return None,
-    };
-    (event.digest != accepted).then_some(Retire { member: hash, digest })
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! `[manifests.NAME]` and `[receipts.NAME]`.
 //!
 //! Responsible for: what declares a manifest or a receipt.
-//! Not responsible for: its actions (`actions`), whether the nodes it names exist (`checks`), or
-//! completing anything (`completion`).
+//! Not responsible for: when a manifest is complete (`rules`), its actions (`actions`), whether
+//! the nodes it names exist (`checks`), or completing anything (`completion`).
 
-use crate::completion::config::{
-    Deadline, DeadlineAction, DeadlineSince, Manifest, Policy, Receipt,
-};
+mod rules;
+
+use crate::completion::config::{Manifest, Receipt};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::document::{Section, Value};
 use crate::config::units;
@@ -29,7 +29,7 @@ static CLASSES: [FailureClass; 10] = [
 ];
 
 /// Names that are bound in SQL beside the facts.
-const BOUND: [&str; 3] = ["manifest", "revision", "completed_at"];
+const BOUND: [&str; 4] = ["pipeline", "manifest", "revision", "completed_at"];
 
 /// A declaration that names nodes, and where it does.
 pub(super) struct Draft<T> {
@@ -102,13 +102,22 @@ fn manifest(section: &Section<'_>) -> Option<Manifest> {
     let shard_by = section.maybe("shard_by", programs::key);
     let member = section.need("member", programs::key);
     let expected = section.need("expected", programs::key);
+    let version = section.maybe("version", programs::key);
     let facts = section.or("facts", Vec::new(), |value| {
         programs::named_keys(&value.section("`facts`")?, fact_name)
     });
-    let policy = policy(section);
+    let policy = rules::policy(section);
     let accept = section.or("accept", Vec::new(), |value| value.each(class));
-    let deadlines = section.or("deadlines", Vec::new(), |value| value.each(deadline));
-    let on_complete = section.or("on_complete", Vec::new(), actions::read);
+    let late = rules::late(section);
+    let conflict = rules::conflict(section);
+    let deadlines = rules::deadlines(section, facts.as_deref());
+    let bound = facts.as_ref().map(|facts| {
+        let facts = facts.iter().map(|(name, _)| name.as_str());
+        BOUND.into_iter().chain(facts).collect::<Vec<&str>>()
+    });
+    let on_complete =
+        section.or("on_complete", Vec::new(), |value| actions::read(value, bound.as_deref()));
+    conflict?;
     let (announced_by, announced_port) = announced?;
     Some(Manifest {
         announced_by: NodeName::from(announced_by),
@@ -118,9 +127,11 @@ fn manifest(section: &Section<'_>) -> Option<Manifest> {
         shard_by: shard_by?,
         member: member?,
         expected: expected?,
+        version: version?,
         facts: facts?,
         policy: policy?,
         accept: accept?,
+        late: late?,
         deadlines: deadlines?,
         on_complete: on_complete?,
     })
@@ -133,26 +144,6 @@ fn fact_name(name: &str) -> Result<(), String> {
     names::identifier(name)
 }
 
-fn policy(section: &Section<'_>) -> Option<Policy> {
-    let all_done = Policy::AllDone;
-    let tolerate = section.value("tolerate");
-    let policy = section.or("policy", all_done, |value| {
-        value.choice(&[("all_done", all_done), ("all_settled", Policy::AllSettled { tolerate: 0 })])
-    })?;
-    match (policy, tolerate) {
-        (policy, None) => Some(policy),
-        (Policy::AllSettled { .. }, Some(value)) => {
-            let tolerate = u64::try_from(value.integer(0..=i64::MAX)?).ok()?;
-            Some(Policy::AllSettled { tolerate })
-        }
-        (Policy::AllDone, Some(value)) => {
-            let help = "write `policy = \"all_settled\"` to tolerate dead letters".to_owned();
-            let message = "`tolerate` means nothing where all members have to be done";
-            value.fail(Diagnostic::new(message).at(value.key_span()).help(help))
-        }
-    }
-}
-
 fn class(value: &Value<'_>) -> Option<FailureClass> {
     let name = value.text()?;
     if let Some(class) = CLASSES.iter().find(|class| class.as_str() == name) {
@@ -161,29 +152,4 @@ fn class(value: &Value<'_>) -> Option<FailureClass> {
     let known: Vec<&str> = CLASSES.iter().map(FailureClass::as_str).collect();
     let message = format!("unknown failure class `{name}`");
     value.fail(Diagnostic::new(message).help(units::hint(&name, &known)))
-}
-
-/// `{ inactivity = "24h", action = "alert" }` or `{ first = "7d", action = "complete" }`.
-fn deadline(value: &Value<'_>) -> Option<Deadline> {
-    let section = value.section("a deadline")?;
-    let inactivity = section.maybe("inactivity", Value::duration);
-    let first = section.maybe("first", Value::duration);
-    let action = section.need("action", |value| {
-        value.choice(&[
-            ("alert", DeadlineAction::Alert),
-            ("complete", DeadlineAction::Complete),
-            ("fail", DeadlineAction::Fail),
-        ])
-    });
-    section.finish();
-    let (since, after) = match (inactivity?, first?) {
-        (Some(after), None) => (DeadlineSince::Inactivity, after),
-        (None, Some(after)) => (DeadlineSince::First, after),
-        _ => {
-            let message = "a deadline counts from one thing";
-            let help = "give `inactivity` (since the last event) or `first` (since the first)";
-            return value.fail(Diagnostic::new(message).help(help.to_owned()));
-        }
-    };
-    Some(Deadline { since, after, action: action? })
 }

@@ -1,6 +1,7 @@
 //! The border at which a record announces a manifest.
 //!
-//! Responsible for: the *expected* event, emitted once everything below the border has settled.
+//! Responsible for: the *expected* event with the version of its list and the points in time that
+//! deadlines wait for, emitted once everything below the border has settled.
 //! Not responsible for: the members, which have a border of their own.
 //!
 //! The event is made at the crossing, where the record still is, and kept until the scope closes.
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use serde_json::Map;
 
 use crate::broker::ProducerRecord;
+use crate::completion::boundary::appointment::Appointments;
 use crate::completion::boundary::{BoundaryContext, Naming};
 use crate::completion::config::Manifest;
 use crate::completion::publisher::{Publication, Publisher, encode};
@@ -25,7 +27,9 @@ use crate::runtime::node::{Boundary, Crossing};
 pub struct AnnounceBoundary {
     naming: Naming,
     expected: Program,
+    version: Option<Program>,
     facts: Vec<(String, Program)>,
+    appointments: Appointments,
     definition: Digest,
     context: BoundaryContext,
 }
@@ -42,7 +46,9 @@ impl AnnounceBoundary {
         Self {
             naming: Naming::new(kind, declared, context.pipeline.clone()),
             expected: declared.expected.clone(),
+            version: declared.version.clone(),
             facts: declared.facts.clone(),
+            appointments: Appointments::new(&declared.deadlines),
             definition,
             context,
         }
@@ -51,14 +57,22 @@ impl AnnounceBoundary {
     fn event(&mut self, record: &mut Record) -> Result<(Expected, String), Failure> {
         let named = self.naming.name(record)?;
         let members = self.naming.expected(&self.expected, record)?;
+        let version = match &self.version {
+            Some(program) => self.naming.version(program, record)?,
+            None => None,
+        };
         let mut facts = Map::new();
         for (name, program) in &self.facts {
             facts.insert(name.clone(), self.naming.fact(name, program, record)?);
         }
+        let due = self.appointments.of(&facts);
+        let due = due.map_err(|why| self.naming.refusal("at", &why))?;
         let event = Expected {
             kind: self.naming.kind.clone(),
             manifest: named.manifest,
             members,
+            version,
+            due,
             facts,
             at: self.context.clock.unix_millis(),
         };

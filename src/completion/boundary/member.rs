@@ -1,7 +1,8 @@
 //! The border at which a record becomes a member of a manifest.
 //!
 //! Responsible for: the member's identity and digest, and the *settled* event once everything
-//! below the border is durable or dead-lettered.
+//! below the border is durable or dead-lettered; leaving out, when a dead letter is replayed that
+//! names its member, the other members of the record.
 //! Not responsible for: what the event does to the manifest (`progress::manifest`).
 
 use std::sync::Arc;
@@ -67,6 +68,16 @@ impl Boundary for MemberBoundary {
             context: self.context.clone(),
         };
         Ok(Crossing { on_close: Box::new(on_close), collects: true })
+    }
+
+    fn is_meant(&mut self, record: &mut Record) -> Result<bool, Failure> {
+        let Some(replay) = record.meta.replay.clone() else { return Ok(true) };
+        let (Some(manifest), Some(member)) = (&replay.manifest, &replay.member) else {
+            return Ok(true);
+        };
+        let named = self.naming.name(record)?;
+        let found = self.naming.member(&self.member, record)?;
+        Ok(named.manifest == *manifest && found == *member)
     }
 }
 

@@ -21,6 +21,7 @@ use crate::expr::{Program, Scratch, Target, fields};
 use crate::model::event::MemberFacts;
 use crate::model::{Failure, NodeName, Outcome, Record, SourceRef, Topic};
 use crate::progress::obligation::{Obligation, OnClose};
+use crate::runtime::fault::{Point, crash_point};
 use crate::runtime::node::{Boundary, Crossing};
 
 /// Owes each record that crosses it a receipt.
@@ -118,6 +119,7 @@ impl OnClose for ReceiptClose {
                 return parent.settle(outcome);
             }
         };
+        crash_point(Point::ReceiptSend);
         let mut record = ProducerRecord::new(self.topic.clone(), message);
         record.key.clone_from(&self.source.record().key);
         self.context.publisher.publish(Publication { record, duty: parent, outcome });

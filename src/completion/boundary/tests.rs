@@ -4,13 +4,16 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::completion::config::{Policy, Receipt};
+use crate::completion::config::{Deadline, DeadlineDue, Policy, Receipt};
 use crate::completion::publisher::{LARGEST_MESSAGE, Publication};
 use crate::expr::{Purpose, fixtures};
 use crate::model::event::{
     Expected, FailureFact, MemberFacts, MemberState, ProgressEvent, Settled,
 };
-use crate::model::{Fields, Outcome};
+use crate::model::letter::Replay;
+use crate::model::{Fields, Metadata, Outcome};
+use crate::progress::deadline::DeadlineAction;
+use crate::progress::manifest::Late;
 use crate::progress::obligation::{Obligation, Scope};
 use crate::runtime::clock::ManualClock;
 use crate::runtime::node::Boundary;
@@ -30,9 +33,11 @@ fn declared() -> Manifest {
         shard_by: Some(program(".cluster")),
         member: program(".file"),
         expected: program(".files"),
+        version: Some(program(".version")),
         facts: vec![("cluster".to_owned(), program(".cluster"))],
         policy: Policy::AllDone,
         accept: vec![FailureClass::UNMATCHED],
+        late: Late::Drop,
         deadlines: Vec::new(),
         on_complete: Vec::new(),
     }
@@ -132,6 +137,28 @@ fn an_abandoned_member_says_nothing() {
 }
 
 #[test]
+fn a_replay_that_names_a_member_means_no_other() {
+    let mut boundary = MemberBoundary::new("report".into(), &declared(), DEFINITION, context());
+    let mut is_meant = |replay: Option<(&str, &str)>| {
+        let replay = replay.map(|(manifest, member)| Replay {
+            of: "0-1".to_owned(),
+            manifest: (!manifest.is_empty()).then(|| manifest.into()),
+            member: (!member.is_empty()).then(|| member.into()),
+            attempts: 1,
+            first_failed_at: None,
+        });
+        let mut record = fixtures::record(FIELDS);
+        let replay = replay.map(Arc::new);
+        record.meta = Arc::new(Metadata { replay, ..(*record.meta).clone() });
+        boundary.is_meant(&mut record).unwrap()
+    };
+    assert!(is_meant(None));
+    assert!(is_meant(Some(("m-1", "a.csv"))));
+    assert!(is_meant(Some(("m-1", ""))) && is_meant(Some(("", ""))), "all of the record");
+    assert!(!is_meant(Some(("m-1", "b.csv"))) && !is_meant(Some(("m-2", "a.csv"))));
+}
+
+#[test]
 fn a_key_that_is_none_is_poison() {
     let cases = [
         r#"{"uuid":"","cluster":"c","file":"a"}"#,
@@ -184,12 +211,39 @@ fn an_announcement_names_each_expected_member_once_with_its_facts() {
         kind: "report".into(),
         manifest: "m-1".into(),
         members: vec!["a.csv".into(), "b.csv".into()],
+        version: None,
+        due: Vec::new(),
         facts: serde_json::Map::from_iter([("cluster".to_owned(), "c".into())]),
         at: 5_000,
     };
     assert_eq!(event(&publication), ProgressEvent::Expected(expected));
     publication.duty.settle(publication.outcome);
     assert_eq!(scope.outcome(0), Some(Outcome::Delivered));
+}
+
+#[test]
+fn an_announcement_carries_its_version_and_the_points_in_time_it_names() {
+    let context = context();
+    let due = DeadlineDue::At(program(".cluster"));
+    let deadline = Deadline { due, action: DeadlineAction::Alert, extension: None };
+    let declared = Manifest { deadlines: vec![deadline], ..declared() };
+    let announced = |version: &str, due: &str| {
+        let mut boundary =
+            AnnounceBoundary::new("report".into(), &declared, DEFINITION, context.clone());
+        let fields = format!(r#"{{"cluster":"{due}","files":[],"uuid":"m","version":{version}}}"#);
+        let crossing = boundary.cross(&mut fixtures::record(&fields))?;
+        let (_scope, mut duties) = Scope::open(1);
+        duties.remove(0).nest(crossing.on_close, crossing.collects).settle(Outcome::Delivered);
+        let ProgressEvent::Expected(event) = event(&published(&context)) else { panic!() };
+        Ok::<_, Failure>((event.version, event.due))
+    };
+    let at = "1970-01-01T00:00:02Z";
+    assert_eq!(announced("7", at).unwrap(), (Some(7), vec![Some(2_000)]));
+    assert_eq!(announced("null", at).unwrap(), (None, vec![Some(2_000)]));
+    for (version, due) in [("\"7\"", at), ("7.5", at), ("7", "soon")] {
+        let failure = announced(version, due).unwrap_err();
+        assert_eq!(failure.class(), Some(&FailureClass::PROGRAM), "{version} {due}");
+    }
 }
 
 #[test]

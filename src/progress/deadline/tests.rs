@@ -1,8 +1,8 @@
-//! Tests of deadlines and of the time scale they count on.
+//! Tests of the time scale that deadlines count on.
 
 use std::time::Duration;
 
-use super::{Deadline, DeadlineAction, OwnedTime, ShardClock, Since, Timing};
+use super::{OwnedTime, ShardClock};
 use crate::model::Offset;
 
 fn at(seconds: u64) -> Duration {
@@ -16,14 +16,6 @@ fn owned(seconds: u64) -> OwnedTime {
 fn clock(persisted: u64, now: u64) -> ShardClock {
     ShardClock::take_over(owned(persisted), at(now), Offset(0), Offset(0))
 }
-
-const ALERT: Deadline = Deadline {
-    since: Since::Inactivity,
-    after: Duration::from_secs(60),
-    action: DeadlineAction::Alert,
-};
-const FAIL: Deadline =
-    Deadline { since: Since::First, after: Duration::from_secs(100), action: DeadlineAction::Fail };
 
 #[test]
 fn time_goes_on_from_what_was_persisted_whatever_passed_without_an_owner() {
@@ -65,54 +57,4 @@ fn an_outage_of_the_store_stops_time_and_has_to_be_caught_up_with() {
     assert_eq!(clock.due_time(at(1_002)), Some(owned(12)));
     clock.resume(at(1_003), Offset(3));
     assert_eq!(clock.due_time(at(1_003)), Some(owned(13)), "resuming twice counts nothing twice");
-}
-
-#[test]
-fn a_deadline_acts_once_when_its_time_has_come() {
-    let mut timing = Timing::starting(owned(10));
-    let deadlines = [FAIL, ALERT];
-    assert_eq!(timing.next_due(&deadlines), Some(owned(70)));
-    assert_eq!(timing.take_due(&deadlines, owned(69)), None);
-    assert_eq!(timing.take_due(&deadlines, owned(70)), Some(ALERT));
-    assert_eq!(timing.take_due(&deadlines, owned(70)), None);
-    assert_eq!(timing.next_due(&deadlines), Some(owned(110)));
-    assert_eq!(timing.take_due(&deadlines, owned(500)), Some(FAIL));
-    assert_eq!(timing.next_due(&deadlines), None);
-}
-
-#[test]
-fn several_deadlines_that_are_due_come_in_the_order_of_their_declaration() {
-    let mut timing = Timing::starting(owned(0));
-    assert_eq!(timing.take_due(&[FAIL, ALERT], owned(500)), Some(FAIL));
-    assert_eq!(timing.take_due(&[FAIL, ALERT], owned(500)), Some(ALERT));
-    assert_eq!(timing.take_due(&[FAIL, ALERT], owned(500)), None);
-}
-
-#[test]
-fn an_event_starts_inactivity_anew_and_nothing_else() {
-    let mut timing = Timing::starting(owned(0));
-    let deadlines = [ALERT, FAIL];
-    assert_eq!(timing.take_due(&deadlines, owned(60)), Some(ALERT));
-    timing.touch(owned(90), &deadlines);
-    assert_eq!(timing.next_due(&deadlines), Some(owned(100)), "the first event stays the first");
-    assert_eq!(timing.take_due(&deadlines, owned(120)), Some(FAIL));
-    timing.touch(owned(130), &deadlines);
-    assert_eq!(timing.take_due(&deadlines, owned(189)), None, "what counts from the first is done");
-    assert_eq!(timing.take_due(&deadlines, owned(190)), Some(ALERT), "a new silence, a new alert");
-}
-
-#[test]
-fn timing_survives_as_it_is() {
-    let mut timing = Timing::starting(owned(3));
-    timing.take_due(&[ALERT], owned(100));
-    let text = serde_json::to_string(&timing).unwrap();
-    assert_eq!(serde_json::from_str::<Timing>(&text).unwrap(), timing);
-    assert_eq!(timing.take_due(&[ALERT], owned(200)), None, "it has acted");
-}
-
-#[test]
-fn a_deadline_beyond_all_time_is_never_due() {
-    let never = Deadline { after: Duration::MAX, ..FAIL };
-    let mut timing = Timing::starting(owned(1));
-    assert_eq!(timing.take_due(&[never], OwnedTime(u64::MAX - 1)), None);
 }

@@ -32,6 +32,8 @@ pub enum Effect {
     Alert,
     /// A deadline gave it up.
     Failed,
+    /// A deadline was put off, by itself or by an operator. The manifest stays open.
+    PutOff,
     /// An operator gave it up.
     Cancelled,
     /// Actions of its completions that are blocked or exhausted have to be tried again.
@@ -41,8 +43,9 @@ pub enum Effect {
 /// A member that has to be persisted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberChange {
-    /// Its id, which is not kept in memory.
-    pub id: MemberId,
+    /// Its id, which is not kept here; none where a list left the member out. Whoever declares
+    /// versions has to know the ids of such members.
+    pub id: Option<MemberId>,
     /// Hash of the id.
     pub hash: MemberHash,
     /// What is known of it now.
@@ -51,8 +54,8 @@ pub struct MemberChange {
     pub first_seen: bool,
 }
 
-/// An attempt whose rows and objects do not count: they are retired, unless a later event makes
-/// the manifest accept the very same digest after all.
+/// An attempt whose rows and objects never count: another digest is accepted for the member, and
+/// final. Where the very same digest may still be accepted, nothing is retired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retire {
     /// Hash of the member's id.
@@ -82,6 +85,13 @@ pub struct Applied {
     pub late: bool,
     /// It settled a member that is not expected (yet).
     pub unexpected: bool,
+    /// Its list is older than the one known and changed nothing.
+    pub outdated: bool,
+    /// Its list has taken the place of those before, under a higher version.
+    pub replaced: bool,
+    /// Whether the manifest is complete is for its predicate to say, see
+    /// [`ManifestState::decide`](crate::progress::manifest::ManifestState::decide).
+    pub ask: bool,
     /// Why it was not applied at all: nothing has to be persisted.
     pub refused: Option<&'static str>,
 }

@@ -81,25 +81,29 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn place(&mut self, member: &Member) -> &mut u64 {
-        if !member.expected {
-            return &mut self.unexpected;
-        }
-        match member.state {
-            MemberState::Pending => &mut self.pending,
-            MemberState::DeadLettered => &mut self.dead_lettered,
-            MemberState::Empty => &mut self.empty,
-            MemberState::Done => &mut self.done,
-        }
+    /// Where a member counts: nowhere if it has not settled and nobody expects it any more.
+    fn place(&mut self, member: &Member) -> Option<&mut u64> {
+        Some(match (member.expected, member.state) {
+            (true, MemberState::Pending) => &mut self.pending,
+            (true, MemberState::DeadLettered) => &mut self.dead_lettered,
+            (true, MemberState::Empty) => &mut self.empty,
+            (true, MemberState::Done) => &mut self.done,
+            (false, MemberState::Pending) => return None,
+            (false, _) => &mut self.unexpected,
+        })
     }
 
     fn add(&mut self, member: &Member) {
-        *self.place(member) += 1;
+        if let Some(place) = self.place(member) {
+            *place += 1;
+        }
         self.expected += u64::from(member.expected);
     }
 
     fn remove(&mut self, member: &Member) {
-        *self.place(member) -= 1;
+        if let Some(place) = self.place(member) {
+            *place -= 1;
+        }
         self.expected -= u64::from(member.expected);
     }
 }

@@ -1,27 +1,33 @@
 //! Tests of the rules of manifests, one by one; `properties` holds those about any order.
 
+mod deadlines;
+mod lists;
+mod losers;
 mod properties;
-
-use std::time::Duration;
+mod replays;
 
 use super::{
-    Applied, CompletedBy, Completion, Effect, ManifestState, MemberHash, Phase, Policy, Retire,
-    Rules, Tally,
+    Applied, CompletedBy, Completion, Effect, Late, ManifestState, MemberHash, Phase, Policy,
+    Retire, Rules, Share, Tally,
 };
 use crate::model::event::{
     Command, CommandAction, Expected, MemberFacts, MemberState, ProgressEvent, Settled,
 };
 use crate::model::{Digest, ManifestKey, MemberId, NodeName};
-use crate::progress::deadline::{Deadline, DeadlineAction, OwnedTime, Since};
+use crate::progress::deadline::{Moment, OwnedTime};
 
-const NOW: OwnedTime = OwnedTime(1_000);
+const NOW: Moment = Moment { owned: OwnedTime(1_000), unix_millis: 0 };
 
 fn all_done() -> Rules {
     Rules::default()
 }
 
 fn tolerating(tolerate: u64) -> Rules {
-    Rules { policy: Policy::AllSettled { tolerate }, deadlines: Vec::new() }
+    under(Policy::AllSettled { tolerate: Share::Members(tolerate) })
+}
+
+fn under(policy: Policy) -> Rules {
+    Rules { policy, ..Rules::default() }
 }
 
 fn expected(ids: &[&str]) -> ProgressEvent {
@@ -29,6 +35,8 @@ fn expected(ids: &[&str]) -> ProgressEvent {
         kind: NodeName::from("report"),
         manifest: ManifestKey::from("r-1"),
         members: ids.iter().map(|id| MemberId::from(*id)).collect(),
+        version: None,
+        due: Vec::new(),
         facts: serde_json::Map::new(),
         at: 0,
     })
@@ -225,14 +233,14 @@ fn of_two_attempts_the_better_wins_and_at_the_same_state_the_first() {
 }
 
 #[test]
-fn a_member_that_a_completion_did_without_is_dropped_and_counted() {
+fn a_member_that_a_completion_did_without_is_dropped_and_counted_by_default() {
     let forced = [expected(&["a", "b"]), done("a"), command(CommandAction::Force)];
     let (mut state, last) = after(&all_done(), &forced);
     assert_eq!(completion(&last).map(|completion| completion.why), Some(CompletedBy::Forced));
     let late = state.apply(&settled("b", MemberState::Done, 9), &all_done(), NOW);
     assert!(late.late && late.members.is_empty() && !late.reopened);
     assert_eq!(late.effect, Effect::None);
-    assert_eq!(late.retire, [Retire { member: hash("b"), digest: digest_of(9) }]);
+    assert!(late.retire.is_empty(), "a re-opened manifest may accept it after all");
     assert_eq!(state.head().counts.late, 1);
     assert_eq!(state.members().tally().pending, 1);
 }
@@ -260,6 +268,57 @@ fn a_mended_member_waits_for_the_others_where_the_policy_wants_all_done() {
     let second = state.apply(&done("b"), &all_done(), NOW);
     assert!(!second.reopened);
     assert_eq!(completion(&second).map(|completion| completion.revision), Some(2));
+}
+
+#[test]
+fn a_member_that_a_completion_did_without_opens_the_next_revision_where_that_is_declared() {
+    let rules = Rules { late: Late::Revision, ..under(Policy::Quorum(Share::Members(1))) };
+    let before = [expected(&["a", "b"]), done("a")];
+    assert_eq!(completes(&rules, &before), Some((1, CompletedBy::Quorum)));
+    let late = [before[0].clone(), done("a"), done("b")];
+    assert_eq!(completes(&rules, &late), Some((2, CompletedBy::AllDone)));
+    let (state, last) = after(&rules, &late);
+    assert!(last.reopened && !last.late && last.members.len() == 1);
+    assert_eq!((state.head().revision, state.head().counts.late), (2, 0));
+    let again = [late.as_slice(), &[done("b"), dead("b")]].concat();
+    let (state, last) = after(&rules, &again);
+    assert!(last.duplicate && !last.reopened);
+    assert_eq!((state.head().revision, state.head().counts.duplicates), (2, 2));
+}
+
+#[test]
+fn a_late_member_nobody_expects_opens_nothing_under_any_declaration() {
+    for late in [Late::Drop, Late::Revision] {
+        let rules = Rules { late, ..all_done() };
+        let (state, last) = after(&rules, &[expected(&["a"]), done("a"), done("x")]);
+        assert!(last.late && last.unexpected && !last.reopened, "{late:?}");
+        assert_eq!(state.head().revision, 1);
+    }
+}
+
+#[test]
+fn a_predicate_is_asked_once_announced_and_its_answer_completes_once() {
+    let rules = under(Policy::Predicate);
+    let (mut state, early) = after(&rules, &[done("a")]);
+    assert!(!early.ask && state.decide(true).is_none(), "nobody has announced it");
+    let listed = state.apply(&expected(&["a", "b"]), &rules, NOW);
+    assert!(listed.ask && listed.effect == Effect::None);
+    assert_eq!(state.decide(false), None);
+    let again = state.apply(&done("a"), &rules, NOW);
+    assert!(again.ask && again.duplicate, "facts may have come with it");
+    let completion = state.decide(true).unwrap();
+    assert_eq!((completion.revision, completion.why), (1, CompletedBy::Predicate));
+    assert_eq!((completion.tally.done, completion.tally.pending), (1, 1));
+    assert_eq!(state.decide(true), None, "it is complete");
+    assert!(!state.apply(&done("a"), &rules, NOW).ask);
+}
+
+#[test]
+fn a_forced_completion_needs_no_predicate() {
+    let events = [expected(&["a"]), command(CommandAction::Force)];
+    let (_, last) = after(&under(Policy::Predicate), &events);
+    assert!(!last.ask);
+    assert_eq!(completion(&last).map(|completion| completion.why), Some(CompletedBy::Forced));
 }
 
 #[test]
@@ -359,60 +418,10 @@ fn what_makes_no_sense_is_refused_and_leaves_nothing_to_persist() {
     }
 }
 
-fn with_deadline(since: Since, seconds: u64, action: DeadlineAction) -> Rules {
-    let after = Duration::from_secs(seconds);
-    Rules { policy: Policy::AllDone, deadlines: vec![Deadline { since, after, action }] }
-}
-
-#[test]
-fn a_deadline_alerts_completes_or_fails_once() {
-    let table = [
-        (DeadlineAction::Alert, Phase::Open),
-        (DeadlineAction::Complete, Phase::Complete),
-        (DeadlineAction::Fail, Phase::Failed),
-    ];
-    for (action, phase) in table {
-        let rules = with_deadline(Since::First, 60, action);
-        let (mut state, _) = after(&rules, &[expected(&["a", "b"]), done("a")]);
-        assert_eq!(state.next_due(&rules), Some(OwnedTime(61_000)));
-        assert_eq!(state.expire(&rules, OwnedTime(60_999)), None);
-        let applied = state.expire(&rules, OwnedTime(61_000)).unwrap();
-        assert!(applied.head_changed);
-        assert_eq!(state.head().phase, phase);
-        assert_eq!(applied.effect == Effect::Alert, action == DeadlineAction::Alert);
-        assert_eq!(applied.effect == Effect::Failed, action == DeadlineAction::Fail);
-        let why = completion(&applied).map(|completion| completion.why);
-        let wanted = (action == DeadlineAction::Complete).then_some(CompletedBy::Deadline);
-        assert_eq!(why, wanted);
-        assert_eq!(state.expire(&rules, OwnedTime(u64::MAX)), None);
-        assert_eq!(state.next_due(&rules), None);
-    }
-}
-
-#[test]
-fn every_event_of_an_open_manifest_puts_inactivity_off() {
-    let rules = with_deadline(Since::Inactivity, 60, DeadlineAction::Fail);
-    let mut state = ManifestState::new(OwnedTime(0));
-    for (index, event) in [done("a"), done("a"), expected(&["a", "b"])].iter().enumerate() {
-        let now = OwnedTime(50_000 * (index as u64 + 1));
-        assert!(state.apply(event, &rules, now).head_changed);
-        assert_eq!(state.next_due(&rules), Some(OwnedTime(now.0 + 60_000)));
-    }
-}
-
-#[test]
-fn a_reopened_manifest_gets_its_whole_time() {
-    let rules = with_deadline(Since::First, 60, DeadlineAction::Fail);
-    let (mut state, _) = after(&rules, &[expected(&["a"])]);
-    assert!(state.expire(&rules, OwnedTime(61_000)).is_some());
-    state.apply(&command(CommandAction::Reopen), &rules, OwnedTime(90_000));
-    assert_eq!(state.next_due(&rules), Some(OwnedTime(150_000)));
-}
-
 #[test]
 fn it_goes_on_from_the_store_where_it_was() {
     let (state, _) = after(&tolerating(1), &[expected(&["a", "b", "c"]), done("a"), dead("b")]);
-    let mut loaded = ManifestState::load(*state.head(), state.members().iter());
+    let mut loaded = ManifestState::load(state.head().clone(), state.members().iter());
     assert_eq!(loaded.members().tally(), state.members().tally());
     let last = loaded.apply(&done("c"), &tolerating(1), NOW);
     let completion = completion(&last).unwrap();

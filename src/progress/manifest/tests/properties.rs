@@ -156,7 +156,7 @@ proptest! {
     ) {
         let cut = at.index(events.len());
         let (before, _) = after(&tolerating(2), &events[..cut]);
-        let mut reloaded = ManifestState::load(*before.head(), before.members().iter());
+        let mut reloaded = ManifestState::load(before.head().clone(), before.members().iter());
         let (straight, _) = after(&tolerating(2), &events);
         for event in &events[cut..] {
             reloaded.apply(event, &tolerating(2), NOW);
