@@ -2,14 +2,15 @@
 //!
 //! Responsible for: the borders at which records become members, announcements and receipts; the
 //! events they lead to; the aggregators that apply those events, one per shard; actions, and
-//! their delivery.
+//! their delivery; and the deletion of objects that are retired.
 //! Not responsible for: the rules of membership (`progress::manifest`), or storing anything
 //! (`state`).
 //!
 //! ```text
 //! stage ─▶ boundary ─▶ publisher ─▶ <pipeline>.progress ─▶ aggregator ─▶ state store
 //!          (close)     (acked: the parent is settled)        │              │ outbox
-//!                                                            └── nudge ─▶ dispatcher ─▶ Kafka, HTTP
+//!                                                            ├── nudge ─▶ dispatcher ─▶ Kafka, HTTP
+//!                                                            └── nudge ─▶ retirer ─▶ deletes objects
 //! ```
 
 pub mod aggregator;
@@ -18,8 +19,10 @@ pub mod config;
 pub mod dispatcher;
 mod patience;
 pub mod publisher;
+pub mod retirer;
 
 pub use aggregator::{AggregatorContext, AggregatorSettings, Kinds, ManifestAggregator};
 pub use boundary::{AnnounceBoundary, BoundaryContext, MemberBoundary, ReceiptBoundary};
 pub use dispatcher::{DispatcherContext, DispatcherSettings, OutboxDispatcher};
 pub use publisher::{EventPublisher, ProgressTopic, Publication, Publisher, PublisherContext};
+pub use retirer::{DeleteError, ObjectDeleter, Retirer, RetirerContext, RetirerSettings};

@@ -4,7 +4,7 @@
 //! **Owns** the manifests of its shard in memory, the lease on the shard, the partition's buffer.
 //! **Receives** [`PartitionMessage`]s; wakes from the buffer; a tick, for deadlines.
 //! **Sends** changes to the state store; begin and commit orders to the poll thread; a nudge to
-//! the dispatcher.
+//! the dispatcher, and one to the retirer.
 //! **On failure** its supervisor builds a new one, which takes the shard over again and goes on
 //! where the stored state ends. Being fenced is no failure: somebody else owns the shard, and this
 //! one waits to be let go. If nobody does, the shard is still assigned here, and that is one.
@@ -19,6 +19,7 @@
 mod actions;
 mod draft;
 mod held;
+mod judge;
 mod kinds;
 mod ledger;
 mod open;
@@ -117,6 +118,8 @@ pub struct AggregatorContext {
     pub epochs: Arc<AtomicU64>,
     /// Signalled after a completion: the dispatcher has something to deliver.
     pub completed: Arc<Notify>,
+    /// Signalled when objects were retired, or named again: the retirer may have to delete them.
+    pub retired: Arc<Notify>,
 }
 
 impl AggregatorContext {

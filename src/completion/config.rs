@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use crate::expr::Program;
 use crate::model::{FailureClass, NodeName, Topic};
+use crate::progress::deadline::{DeadlineAction, Extension};
+use crate::progress::manifest::{Late, Share};
 
 /// `[receipts.NAME]`: one message for each record leaving a node, once all below it has settled.
 #[derive(Clone, Debug)]
@@ -36,12 +38,16 @@ pub struct Manifest {
     pub member: Program,
     /// Program for the ids expected.
     pub expected: Program,
+    /// Program for the version of that list, an integer or null; without it lists add up.
+    pub version: Option<Program>,
     /// Attributes of the manifest.
     pub facts: Vec<(String, Program)>,
     /// When it is complete.
     pub policy: Policy,
     /// Failure classes that settle a member as done with a remark.
     pub accept: Vec<FailureClass>,
+    /// What becomes of members that settle after a completion which did without them.
+    pub late: Late,
     /// What happens when time runs out.
     pub deadlines: Vec<Deadline>,
     /// What happens on completion, in order.
@@ -49,47 +55,43 @@ pub struct Manifest {
 }
 
 /// When a manifest is complete.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub enum Policy {
     /// Every expected member is done or empty.
     #[default]
     AllDone,
     /// Every expected member is settled, and at most so many are dead-lettered.
     AllSettled {
-        /// Tolerated number of dead-lettered members.
-        tolerate: u64,
+        /// Tolerated dead-lettered members.
+        tolerate: Share,
     },
+    /// So many of the expected members are done or empty.
+    Quorum(Share),
+    /// A program over the counts of its members and its facts says so.
+    Predicate(Program),
 }
 
 /// When time runs out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Deadline {
-    /// From when it counts.
-    pub since: DeadlineSince,
-    /// How long.
-    pub after: Duration,
+    /// When it is due.
+    pub due: DeadlineDue,
     /// What happens then.
     pub action: DeadlineAction,
+    /// How it is put off before that.
+    pub extension: Option<Extension>,
 }
 
-/// From when a deadline counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeadlineSince {
-    /// The last event of the manifest.
-    Inactivity,
-    /// Its first event.
-    First,
-}
-
-/// What a deadline does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeadlineAction {
-    /// Says so, and leaves the manifest open.
-    Alert,
-    /// Completes it with what has settled.
-    Complete,
-    /// Gives it up.
-    Fail,
+/// When a deadline is due.
+#[derive(Clone, Debug)]
+pub enum DeadlineDue {
+    /// So long after the last event of the manifest.
+    Inactivity(Duration),
+    /// So long after its first event.
+    First(Duration),
+    /// At the point in time that a program over the manifest's facts yields; never if that is
+    /// null.
+    At(Program),
 }
 
 /// One action of a completion.
@@ -124,6 +126,12 @@ pub enum ActionKind {
         url: String,
         /// Program for the JSON body.
         payload: Program,
+    },
+    /// Retires objects, in the completion's transaction: they go away and stay away.
+    Retire {
+        /// Names them by their url in its first column, with `:name` parameters. It runs after
+        /// the statements, whatever the order of the actions.
+        query: String,
     },
 }
 

@@ -27,6 +27,7 @@ use actix::prelude::*;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 use crate::broker::Producer;
 use crate::completion::patience::until_answered;
@@ -34,6 +35,7 @@ use crate::model::PipelineName;
 use crate::progress::restart::Backoff;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::exit::Lifeline;
+use crate::runtime::fault::{self, Guard, Point, crash_point};
 use crate::runtime::jitter::jitter;
 use crate::state::{Claimed, OutboxTarget, StateError, StateStore};
 use crate::telemetry::Instruments;
@@ -167,7 +169,11 @@ impl DispatcherContext {
     }
 
     async fn deliver(self: Arc<Self>, claimed: Claimed) -> i64 {
-        let Claimed { id, row, attempts } = claimed;
+        let Claimed { id, mut row, attempts } = claimed;
+        crash_point(Point::OutboxClaimed);
+        if fault::is_off(Guard::StableKeys) {
+            row.idempotency_key = Uuid::new_v4();
+        }
         let outcome = match &row.target {
             OutboxTarget::Kafka { topic, key, payload } => {
                 kafka::produce(&*self.producer, &row, topic, key.as_deref(), payload).await
@@ -179,6 +185,7 @@ impl DispatcherContext {
         let now = self.clock.unix_millis();
         let marked = match outcome {
             Ok(()) => {
+                crash_point(Point::OutboxDelivered);
                 tracing::debug!(
                     manifest = %row.manifest, revision = row.revision, action = row.action,
                     part = row.part, "action delivered"
@@ -188,6 +195,7 @@ impl DispatcherContext {
                 until_answered(what, backoff, instruments, marking).await
             }
             Err(why) => {
+                instruments.action_failures.add(1);
                 let delay = self.settings.retry.delay(attempts, jitter());
                 let retry_at = now.saturating_add(millis(delay));
                 tracing::warn!(
@@ -199,6 +207,7 @@ impl DispatcherContext {
                 until_answered(what, backoff, instruments, marking).await
             }
         };
+        crash_point(Point::OutboxMarked);
         if let Err(error) = marked.answer {
             tracing::error!(manifest = %row.manifest, action = row.action, %error,
                 "a delivery cannot be marked and will be made again");

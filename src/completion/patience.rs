@@ -6,7 +6,8 @@
 use crate::progress::restart::Backoff;
 use crate::runtime::jitter::jitter;
 use crate::state::StateError;
-use crate::telemetry::{Gauge, Instruments};
+use crate::telemetry::Instruments;
+use crate::telemetry::unavailable::STATE_STORE;
 
 /// What came of a call.
 pub(super) struct Answered<T> {
@@ -14,22 +15,6 @@ pub(super) struct Answered<T> {
     pub(super) answer: Result<T, StateError>,
     /// Whether the store was away in between, so that nobody knows what the first attempt did.
     pub(super) was_away: bool,
-}
-
-/// Counts a node as unavailable for as long as it lives, however its owner ends.
-struct Away<'a>(&'a Gauge);
-
-impl<'a> Away<'a> {
-    fn new(gauge: &'a Gauge) -> Self {
-        gauge.add(1);
-        Self(gauge)
-    }
-}
-
-impl Drop for Away<'_> {
-    fn drop(&mut self) {
-        self.0.sub(1);
-    }
 }
 
 /// Makes `call` until the store answers; `what` says in logs what is waiting.
@@ -46,7 +31,8 @@ pub(super) async fn until_answered<T>(
             Err(error) if error.is_transient() => {
                 if away.is_none() {
                     tracing::warn!(%error, waiting = what, "the state store is away");
-                    away = Some(Away::new(&instruments.unavailable));
+                    let why = format!("{what}: {error}");
+                    away = Some(instruments.unavailable.enter(STATE_STORE, why));
                 }
                 tokio::time::sleep(backoff.delay(attempt, jitter())).await;
                 attempt = attempt.saturating_add(1);

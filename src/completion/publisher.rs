@@ -29,6 +29,7 @@ use crate::model::{Outcome, Topic};
 use crate::progress::obligation::Obligation;
 use crate::runtime::escalation::{Ending, Escalation};
 use crate::runtime::exit::Lifeline;
+use crate::runtime::fault::{Point, crash_point};
 
 /// How long a full producer is left alone before it is asked again.
 const FULL_WAIT: Duration = Duration::from_millis(50);
@@ -148,6 +149,7 @@ impl PublisherContext {
     }
 
     async fn produce(&self, publication: Publication) {
+        crash_point(Point::EventSend);
         let Publication { mut record, duty, outcome } = publication;
         let (room, escalation) = (self.room.clone(), self.escalation.clone());
         let topic = record.topic.clone();
@@ -171,7 +173,10 @@ fn settle(
     escalation: &Escalation,
 ) {
     match result {
-        Ok(()) => duty.settle(outcome),
+        Ok(()) => {
+            crash_point(Point::EventAcked);
+            duty.settle(outcome);
+        }
         // Closed over it: whoever comes next reads the record again.
         Err(BrokerError::Unavailable(_)) => drop(duty),
         Err(error) => {

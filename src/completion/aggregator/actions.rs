@@ -1,7 +1,8 @@
 //! From a completion to what has to be done.
 //!
-//! Responsible for: binding the statements of `sql` actions, running payload programs, one
-//! delivery for each element of an array, and the keys by which receivers tell repeats apart.
+//! Responsible for: binding the statements of `sql` actions and the queries of `retire` actions,
+//! running payload programs, one delivery for each element of an array, and the keys by which
+//! receivers tell repeats apart.
 //! Not responsible for: executing statements (`state`), or delivering (`dispatcher`).
 //!
 //! Targets and payloads are resolved when the manifest completes and stored with it, so a delivery
@@ -67,6 +68,8 @@ pub(super) struct Resolved {
     pub(super) parameters: Parameters,
     /// Deliveries.
     pub(super) outbox: Vec<OutboxRow>,
+    /// Queries that name objects to be retired, with their action's name, in order.
+    pub(super) retire: Vec<(String, String)>,
 }
 
 impl Completed<'_> {
@@ -132,12 +135,16 @@ impl Resolver {
         let document = vrl::value::Value::from(completed.document());
         let mut resolved =
             Resolved { parameters: completed.parameters(facts), ..Resolved::default() };
+        resolved.parameters.insert("pipeline".to_owned(), self.pipeline.as_str().into());
         for action in actions {
             let named = |why: String| format!("{}: {why}", action.name);
             match &action.kind {
                 ActionKind::Sql { statements } => {
                     let own = statements.iter().map(|text| (action.name.clone(), text.clone()));
                     resolved.statements.extend(own);
+                }
+                ActionKind::Retire { query } => {
+                    resolved.retire.push((action.name.clone(), query.clone()));
                 }
                 ActionKind::Kafka { topic, payload, key } => {
                     let key = match key {
@@ -321,10 +328,26 @@ mod tests {
             ("completed_at", json!("2025-03-13T05:00:00Z")),
             ("made", Value::Null),
             ("manifest", json!("m-1")),
+            ("pipeline", json!("sales")),
             ("revision", json!(1)),
         ];
         let expected = expected.map(|(name, value)| (name.to_owned(), value));
         assert_eq!(resolved.parameters, Parameters::from(expected));
+    }
+
+    #[test]
+    fn queries_of_what_to_retire_keep_their_order_and_their_action() {
+        let retire = |name: &str, query: &str| {
+            let kind = ActionKind::Retire { query: query.to_owned() };
+            Action { name: name.to_owned(), kind }
+        };
+        let actions =
+            [retire("old", "SELECT 1"), kafka("tell", ".", None), retire("b", "SELECT 2")];
+        let resolved = resolve(&actions).unwrap();
+        let queries = [("old", "SELECT 1"), ("b", "SELECT 2")]
+            .map(|(action, text)| (action.to_owned(), text.to_owned()));
+        assert_eq!(resolved.retire, queries);
+        assert_eq!(resolved.outbox.len(), 1);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! One change of a shard while it is being put together.
 //!
 //! Responsible for: each manifest and each member once per change, whatever happened to it within
-//! the batch, and what is to be counted once the change is durable.
+//! the batch, the objects that the change is about, and what is to be counted once it is durable.
 //! Not responsible for: applying events (`ledger`), or storing the change (`state`).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -11,6 +11,9 @@ use crate::model::{ManifestKey, Offset};
 use crate::progress::manifest::{CompletedBy, MemberHash};
 use crate::state::{Change, CompletionRow, ManifestRow, MemberRow};
 use crate::telemetry::Instruments;
+
+/// Objects that a change is about before it ends; the last event may bring more.
+const MOST_OBJECTS: usize = 10_000;
 
 /// What is counted once a change is durable: not before, since a batch may be applied again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,6 +57,8 @@ pub(super) struct Draft {
     places: HashMap<(ManifestKey, MemberHash), usize>,
     completions: Vec<CompletionRow>,
     completed: BTreeMap<ManifestKey, CompletedBy>,
+    retired: Vec<(ManifestKey, String)>,
+    named: Vec<String>,
     /// What is to be counted.
     pub(super) counts: Counts,
 }
@@ -68,6 +73,16 @@ pub(super) struct Drafted {
     pub(super) completed: BTreeMap<ManifestKey, CompletedBy>,
     /// What is to be counted.
     pub(super) counts: Counts,
+}
+
+impl Drafted {
+    /// Whether objects may be due for deletion because of it.
+    pub(super) fn concerns_objects(&self) -> bool {
+        let Change { completions, retired, named, .. } = &self.change;
+        !retired.is_empty()
+            || !named.is_empty()
+            || completions.iter().any(|completion| !completion.retire.is_empty())
+    }
 }
 
 impl Draft {
@@ -96,6 +111,21 @@ impl Draft {
         self.completions.push(row);
     }
 
+    /// Objects of an attempt do not count.
+    pub(super) fn retire(&mut self, manifest: &ManifestKey, urls: Vec<String>) {
+        self.retired.extend(urls.into_iter().map(|url| (manifest.clone(), url)));
+    }
+
+    /// Objects may have been written again.
+    pub(super) fn name(&mut self, urls: Vec<String>) {
+        self.named.extend(urls);
+    }
+
+    /// Whether it is about so many objects that another change should begin.
+    pub(super) fn is_full(&self) -> bool {
+        self.retired.len() + self.named.len() >= MOST_OBJECTS
+    }
+
     /// Whether a manifest completes in this change.
     pub(super) fn completes(&self, manifest: &ManifestKey) -> bool {
         self.completed.contains_key(manifest)
@@ -114,7 +144,23 @@ impl Draft {
             manifests: open.filter_map(row).collect(),
             members: self.members,
             completions: self.completions,
+            retired: self.retired,
+            named: self.named,
         };
         Drafted { change, touched: self.touched, completed: self.completed, counts: self.counts }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_full_once_it_is_about_many_objects() {
+        let mut draft = Draft::default();
+        draft.name(vec!["url".to_owned(); MOST_OBJECTS - 1]);
+        assert!(!draft.is_full());
+        draft.retire(&ManifestKey::from("m"), vec!["url".to_owned()]);
+        assert!(draft.is_full());
     }
 }

@@ -4,20 +4,23 @@
 //! Not responsible for: reading them (`topology`).
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use crate::completion::config::{
-    Action, Deadline as DeclaredDeadline, DeadlineAction as DeclaredAction, DeadlineSince,
-    Manifest, Policy as DeclaredPolicy,
+    Action, Deadline as DeclaredDeadline, DeadlineDue, Manifest, Policy as DeclaredPolicy,
 };
+use crate::expr::Program;
 use crate::model::NodeName;
-use crate::progress::deadline::{Deadline, DeadlineAction, Since};
+use crate::progress::deadline::{Deadline, Since};
 use crate::progress::manifest::{Policy, Rules};
 
 /// What is declared for one kind of manifest.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Kind {
     /// When it is complete, and what happens when time runs out.
     pub rules: Rules,
+    /// The program that says when it is complete, where the rules leave that to a predicate.
+    pub predicate: Option<Program>,
     /// What happens on completion, in order.
     pub actions: Vec<Action>,
     /// Names of its facts: each is bound in SQL, also where a manifest lacks it.
@@ -34,8 +37,14 @@ impl Kinds {
         let kinds = declared.into_iter().map(|(name, manifest)| {
             let kind = Kind {
                 rules: Rules {
-                    policy: policy(manifest.policy),
+                    policy: policy(&manifest.policy),
                     deadlines: manifest.deadlines.iter().map(deadline).collect(),
+                    late: manifest.late,
+                    versioned: manifest.version.is_some(),
+                },
+                predicate: match &manifest.policy {
+                    DeclaredPolicy::Predicate(program) => Some(program.clone()),
+                    _ => None,
                 },
                 actions: manifest.on_complete.clone(),
                 facts: manifest.facts.iter().map(|(name, _)| name.clone()).collect(),
@@ -50,6 +59,11 @@ impl Kinds {
         self.0.get(name)
     }
 
+    /// Whether the lists of that kind have versions.
+    pub fn are_versioned(&self, name: &NodeName) -> bool {
+        self.get(name).is_some_and(|kind| kind.rules.versioned)
+    }
+
     /// Whether any of them has a deadline.
     pub fn have_deadlines(&self) -> bool {
         self.0.values().any(|kind| !kind.rules.deadlines.is_empty())
@@ -62,24 +76,20 @@ impl FromIterator<(NodeName, Kind)> for Kinds {
     }
 }
 
-fn policy(declared: DeclaredPolicy) -> Policy {
+fn policy(declared: &DeclaredPolicy) -> Policy {
     match declared {
         DeclaredPolicy::AllDone => Policy::AllDone,
-        DeclaredPolicy::AllSettled { tolerate } => Policy::AllSettled { tolerate },
+        DeclaredPolicy::AllSettled { tolerate } => Policy::AllSettled { tolerate: *tolerate },
+        DeclaredPolicy::Quorum(quorum) => Policy::Quorum(*quorum),
+        DeclaredPolicy::Predicate(_) => Policy::Predicate,
     }
 }
 
 fn deadline(declared: &DeclaredDeadline) -> Deadline {
-    Deadline {
-        since: match declared.since {
-            DeadlineSince::Inactivity => Since::Inactivity,
-            DeadlineSince::First => Since::First,
-        },
-        after: declared.after,
-        action: match declared.action {
-            DeclaredAction::Alert => DeadlineAction::Alert,
-            DeclaredAction::Complete => DeadlineAction::Complete,
-            DeclaredAction::Fail => DeadlineAction::Fail,
-        },
-    }
+    let (since, after) = match &declared.due {
+        DeadlineDue::Inactivity(after) => (Since::Inactivity, *after),
+        DeadlineDue::First(after) => (Since::First, *after),
+        DeadlineDue::At(_) => (Since::Appointment, Duration::ZERO),
+    };
+    Deadline { since, after, action: declared.action, extension: declared.extension }
 }

@@ -12,12 +12,13 @@ use std::sync::Arc;
 
 use crate::completion::aggregator::actions::{Completed, Resolver};
 use crate::completion::aggregator::draft::{Draft, Drafted};
-use crate::completion::aggregator::held::{Extra, Held, Moment};
+use crate::completion::aggregator::held::{Extra, Held};
+use crate::completion::aggregator::judge::Judge;
 use crate::completion::aggregator::kinds::{Kind, Kinds};
 use crate::completion::aggregator::open::{Deadlines, OpenManifests};
-use crate::model::event::{Command, CommandAction, ProgressEvent};
+use crate::model::event::{Command, CommandAction, ProgressEvent, Settled};
 use crate::model::{ManifestKey, MemberId, NodeName, Offset, PipelineName};
-use crate::progress::deadline::OwnedTime;
+use crate::progress::deadline::{Moment, OwnedTime, Upcoming};
 use crate::progress::manifest::{Applied, CompletedBy, Completion, Effect, Phase};
 use crate::state::{BlockedCompletion, CompletionRow, ManifestRow, StoredManifest};
 
@@ -30,6 +31,7 @@ pub(super) struct Ledger {
     kinds: Arc<Kinds>,
     open: OpenManifests,
     deadlines: Deadlines,
+    judge: Judge,
     resolver: Resolver,
     /// Manifests whose completion is blocked, as far as this owner knows.
     blocked: BTreeSet<ManifestKey>,
@@ -51,6 +53,7 @@ impl Ledger {
             kinds,
             open: OpenManifests::default(),
             deadlines: Deadlines::default(),
+            judge: Judge::new(pipeline.clone()),
             resolver: Resolver::new(pipeline),
             blocked: BTreeSet::new(),
         }
@@ -64,7 +67,8 @@ impl Ledger {
     /// Puts a stored manifest into memory.
     pub(super) fn load(&mut self, stored: StoredManifest) {
         let manifest = stored.row.manifest.clone();
-        let held = Held::load(stored);
+        let versioned = self.kinds.are_versioned(&stored.row.kind);
+        let held = Held::load(stored, versioned);
         self.open.insert(manifest.clone(), held);
         self.watch(&manifest);
     }
@@ -74,13 +78,13 @@ impl Ledger {
     pub(super) fn foresee(&mut self, row: &ManifestRow) -> OwnedTime {
         let extra = Extra::of(row);
         let rules = self.kinds.get(&row.kind).map(|kind| &kind.rules);
-        let due = rules.and_then(|rules| extra.timing.next_due(&rules.deadlines));
-        self.deadlines.set(&row.manifest, due);
+        let due = rules.map(|rules| extra.timing.next_due(&rules.deadlines));
+        self.deadlines.set(&row.manifest, due.unwrap_or_default());
         extra.owned.max(extra.timing.first).max(extra.timing.last)
     }
 
     /// Manifests with a deadline at or before `now`.
-    pub(super) fn due(&self, now: OwnedTime, limit: usize) -> Vec<ManifestKey> {
+    pub(super) fn due(&self, now: Moment, limit: usize) -> Vec<ManifestKey> {
         self.deadlines.due(now, limit)
     }
 
@@ -91,7 +95,7 @@ impl Ledger {
 
     /// A manifest that is gone from the store has no deadlines.
     pub(super) fn forget_deadline(&mut self, manifest: &ManifestKey) {
-        self.deadlines.set(manifest, None);
+        self.deadlines.set(manifest, Upcoming::default());
     }
 
     /// Manifests whose completion is blocked.
@@ -110,7 +114,7 @@ impl Ledger {
         let mut fresh = None;
         let held = match self.open.get_mut(key) {
             Some(held) => held,
-            None => fresh.insert(Held::new(kind_of_new(event)?, now)),
+            None => fresh.insert(new_held(event, &self.kinds, now)?),
         };
         if let Some(kind) = declared_kind(event)
             && *kind != held.kind
@@ -123,7 +127,12 @@ impl Ledger {
         let site = Site { key, shard: self.shard, kind, now };
         let applied = apply_event(held, event, &site)?;
         record(held, event, &applied, draft, &site);
-        if let Effect::Completed(completion) = applied.effect {
+        let completion = match (applied.effect, &kind.predicate) {
+            (Effect::Completed(completion), _) => Some(completion),
+            (_, Some(predicate)) if applied.ask => self.judge.decide(predicate, key, held),
+            _ => None,
+        };
+        if let Some(completion) = completion {
             complete(held, completion, &mut self.resolver, draft, &site);
         }
         draft.touch(key);
@@ -138,7 +147,7 @@ impl Ledger {
         let Some(held) = self.open.get_mut(key) else { return };
         let Some(kind) = self.kinds.get(&held.kind) else { return };
         let site = Site { key, shard: self.shard, kind, now };
-        while let Some(applied) = held.state.expire(&kind.rules, now.owned) {
+        while let Some(applied) = held.state.expire(&kind.rules, now) {
             draft.touch(key);
             report(held, &applied, None, key);
             if let Effect::Completed(completion) = applied.effect {
@@ -187,8 +196,8 @@ impl Ledger {
     fn watch(&mut self, key: &ManifestKey) {
         let Some(held) = self.open.get(key) else { return };
         let rules = self.kinds.get(&held.kind).map(|kind| &kind.rules);
-        let due = rules.and_then(|rules| held.state.next_due(rules));
-        self.deadlines.set(key, due);
+        let due = rules.map(|rules| held.state.next_due(rules));
+        self.deadlines.set(key, due.unwrap_or_default());
         if held.blocked.is_some() {
             self.blocked.insert(key.clone());
         } else {
@@ -206,15 +215,17 @@ fn declared_kind(event: &ProgressEvent) -> Option<&NodeName> {
     }
 }
 
-fn kind_of_new(event: &ProgressEvent) -> Result<NodeName, String> {
+fn new_held(event: &ProgressEvent, kinds: &Kinds, now: Moment) -> Result<Held, String> {
     let kind = declared_kind(event).cloned();
-    kind.ok_or_else(|| "no event of such a manifest has arrived".to_owned())
+    let kind = kind.ok_or_else(|| "no event of such a manifest has arrived".to_owned())?;
+    let versioned = kinds.are_versioned(&kind);
+    Ok(Held::new(kind, versioned, now))
 }
 
 /// Applies an event to the state. A command to retry a blocked completion forces it, for the
 /// reason for which it was to happen.
 fn apply_event(held: &mut Held, event: &ProgressEvent, site: &Site<'_>) -> Result<Applied, String> {
-    let (rules, now) = (&site.kind.rules, site.now.owned);
+    let (rules, now) = (&site.kind.rules, site.now);
     if let (ProgressEvent::Command(command), Some(by)) = (event, held.blocked)
         && command.action == CommandAction::Retry
         && held.state.head().phase == Phase::Open
@@ -248,11 +259,16 @@ fn record(
         // What was blocked is past: the manifest goes on under its rules.
         held.blocked = None;
     }
-    if let ProgressEvent::Expected(event) = event {
-        held.learn(event);
+    if let ProgressEvent::Expected(event) = event
+        && !applied.outdated
+    {
+        held.learn(event, applied.replaced);
+    }
+    if let ProgressEvent::Settled(event) = event {
+        retire(held, event, applied, draft, site.key);
     }
     for change in &applied.members {
-        let row = held.member_row(change, event);
+        let Some(row) = held.member_row(change, event) else { continue };
         draft.member(site.key, change.hash, row);
         if let ProgressEvent::Settled(event) = event {
             draft.counts.member(event);
@@ -263,6 +279,26 @@ fn record(
         ProgressEvent::Expected(_) | ProgressEvent::Settled(_) => None,
     };
     report(held, applied, command, site.key);
+}
+
+/// Retires the objects of attempts that lost. An event that changed nothing says that somebody has
+/// written its objects again: those of them that are retired have to go once more.
+fn retire(
+    held: &Held,
+    event: &Settled,
+    applied: &Applied,
+    draft: &mut Draft,
+    manifest: &ManifestKey,
+) {
+    let objects = &event.facts.objects;
+    let urls = || -> Vec<String> { objects.iter().map(|object| object.url.clone()).collect() };
+    for lost in &applied.retire {
+        let is_own = lost.digest == event.digest;
+        draft.retire(manifest, if is_own { urls() } else { held.lost_objects(lost) });
+    }
+    if applied.members.is_empty() {
+        draft.name(urls());
+    }
 }
 
 /// Says what happened to a manifest, in its note and in the log.
@@ -284,6 +320,9 @@ fn report(held: &mut Held, applied: &Applied, command: Option<&Command>, key: &M
         Effect::Alert => {
             let pending = held.state.members().tally().pending;
             tracing::warn!(manifest = %key, kind = %held.kind, pending, "a deadline has passed");
+        }
+        Effect::PutOff => {
+            tracing::warn!(manifest = %key, kind = %held.kind, %who, "a deadline is put off");
         }
         Effect::Failed => {
             held.remark("failed by a deadline".to_owned());
@@ -328,6 +367,7 @@ fn complete(
                 statements: resolved.statements,
                 parameters: resolved.parameters,
                 outbox: resolved.outbox,
+                retire: resolved.retire,
             };
             draft.complete(row, completion.why);
         }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::completion::aggregator::held::Held;
 use crate::model::ManifestKey;
-use crate::progress::deadline::OwnedTime;
+use crate::progress::deadline::{Moment, OwnedTime, Upcoming};
 
 struct Slot {
     held: Held,
@@ -82,16 +82,54 @@ impl OpenManifests {
     }
 }
 
-/// When the next deadline of each open manifest is due: one small entry each, in memory or not.
+/// When the next deadline of each open manifest is due: one or two small entries each, in memory
+/// or not.
 #[derive(Debug, Default)]
 pub(super) struct Deadlines {
-    by_time: BTreeSet<(OwnedTime, ManifestKey)>,
-    by_manifest: HashMap<ManifestKey, OwnedTime>,
+    /// On the shard's scale.
+    owned: Agenda<OwnedTime>,
+    /// By the wall clock.
+    wall: Agenda<i64>,
 }
 
 impl Deadlines {
-    /// Sets when a manifest is to be looked at; `None` if never.
-    pub(super) fn set(&mut self, manifest: &ManifestKey, due: Option<OwnedTime>) {
+    /// Sets when a manifest is to be looked at.
+    pub(super) fn set(&mut self, manifest: &ManifestKey, due: Upcoming) {
+        self.owned.set(manifest, due.owned);
+        self.wall.set(manifest, due.wall);
+    }
+
+    /// At most `limit` manifests that are due at `now`, each once, the most urgent of each scale
+    /// first.
+    pub(super) fn due(&self, now: Moment, limit: usize) -> Vec<ManifestKey> {
+        let mut due: Vec<ManifestKey> = self.owned.due(now.owned).take(limit).cloned().collect();
+        for manifest in self.wall.due(now.unix_millis) {
+            if due.len() == limit {
+                break;
+            }
+            let is_there = self.owned.by_manifest.get(manifest).is_some_and(|at| *at <= now.owned);
+            if !is_there {
+                due.push(manifest.clone());
+            }
+        }
+        due
+    }
+
+    /// The manifest that is due next on the shard's scale.
+    pub(super) fn next(&self) -> Option<&ManifestKey> {
+        self.owned.by_time.first().map(|(_, manifest)| manifest)
+    }
+}
+
+/// When manifests are due, on one scale.
+#[derive(Debug, Default)]
+struct Agenda<T> {
+    by_time: BTreeSet<(T, ManifestKey)>,
+    by_manifest: HashMap<ManifestKey, T>,
+}
+
+impl<T: Copy + Ord> Agenda<T> {
+    fn set(&mut self, manifest: &ManifestKey, due: Option<T>) {
         let before = match due {
             Some(due) => self.by_manifest.insert(manifest.clone(), due),
             None => self.by_manifest.remove(manifest),
@@ -107,25 +145,27 @@ impl Deadlines {
         }
     }
 
-    /// At most `limit` manifests that are due at `now`, the most urgent first.
-    pub(super) fn due(&self, now: OwnedTime, limit: usize) -> Vec<ManifestKey> {
-        let due = self.by_time.iter().take_while(|(at, _)| *at <= now).take(limit);
-        due.map(|(_, manifest)| manifest.clone()).collect()
-    }
-
-    /// The manifest that is due next.
-    pub(super) fn next(&self) -> Option<&ManifestKey> {
-        self.by_time.first().map(|(_, manifest)| manifest)
+    /// Those that are due at `now`, the most urgent first.
+    fn due(&self, now: T) -> impl Iterator<Item = &ManifestKey> {
+        let due = self.by_time.iter().take_while(move |(at, _)| *at <= now);
+        due.map(|(_, manifest)| manifest)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::completion::aggregator::held::Moment;
 
     fn held() -> Held {
-        Held::new("report".into(), Moment { owned: OwnedTime(0), unix_millis: 0 })
+        Held::new("report".into(), false, Moment::default())
+    }
+
+    fn owned(at: u64) -> Upcoming {
+        Upcoming { owned: Some(OwnedTime(at)), wall: None }
+    }
+
+    fn at(owned: u64, unix_millis: i64) -> Moment {
+        Moment { owned: OwnedTime(owned), unix_millis }
     }
 
     fn key(name: &str) -> ManifestKey {
@@ -160,15 +200,29 @@ mod tests {
     #[test]
     fn deadlines_move_and_go() {
         let mut deadlines = Deadlines::default();
-        deadlines.set(&key("a"), Some(OwnedTime(5)));
-        deadlines.set(&key("b"), Some(OwnedTime(3)));
+        deadlines.set(&key("a"), owned(5));
+        deadlines.set(&key("b"), owned(3));
         assert_eq!(deadlines.next(), Some(&key("b")));
-        assert_eq!(deadlines.due(OwnedTime(5), 9), [key("b"), key("a")]);
-        assert_eq!(deadlines.due(OwnedTime(5), 1), [key("b")]);
-        deadlines.set(&key("b"), Some(OwnedTime(9)));
-        assert_eq!(deadlines.due(OwnedTime(5), 9), [key("a")]);
-        deadlines.set(&key("a"), None);
-        assert!(deadlines.due(OwnedTime(8), 9).is_empty());
-        assert_eq!((deadlines.by_time.len(), deadlines.by_manifest.len()), (1, 1));
+        assert_eq!(deadlines.due(at(5, 0), 9), [key("b"), key("a")]);
+        assert_eq!(deadlines.due(at(5, 0), 1), [key("b")]);
+        deadlines.set(&key("b"), owned(9));
+        assert_eq!(deadlines.due(at(5, 0), 9), [key("a")]);
+        deadlines.set(&key("a"), Upcoming::default());
+        assert!(deadlines.due(at(8, 0), 9).is_empty());
+        let Deadlines { owned, .. } = &deadlines;
+        assert_eq!((owned.by_time.len(), owned.by_manifest.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_manifest_that_is_due_on_both_scales_is_named_once() {
+        let mut deadlines = Deadlines::default();
+        let both = Upcoming { owned: Some(OwnedTime(5)), wall: Some(70) };
+        deadlines.set(&key("a"), both);
+        deadlines.set(&key("b"), Upcoming { owned: None, wall: Some(60) });
+        assert_eq!(deadlines.due(at(4, 70), 9), [key("b"), key("a")]);
+        assert_eq!(deadlines.due(at(5, 70), 9), [key("a"), key("b")]);
+        assert_eq!(deadlines.due(at(5, 70), 1), [key("a")]);
+        assert!(deadlines.due(at(4, 59), 9).is_empty());
+        assert_eq!(deadlines.next(), Some(&key("a")), "no wall clock keeps the shard's time");
     }
 }

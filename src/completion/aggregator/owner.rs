@@ -17,17 +17,18 @@ use tokio::task::JoinHandle;
 
 use crate::broker::group::PartitionBuffer;
 use crate::completion::aggregator::draft::{Draft, Drafted};
-use crate::completion::aggregator::held::Moment;
 use crate::completion::aggregator::ledger::{Ledger, is_storable, manifests_of};
 use crate::completion::aggregator::takeover::{ended_by, watermarks};
 use crate::completion::aggregator::{AggregatorContext, Ended, drain_requested};
 use crate::completion::patience::{Answered, until_answered};
 use crate::model::event::ProgressEvent;
 use crate::model::{LogRecord, ManifestKey, Offset, TopicPartition};
-use crate::progress::deadline::ShardClock;
+use crate::progress::deadline::{Moment, ShardClock};
 use crate::runtime::clock::Monotonic;
 use crate::runtime::escalation::Ending;
-use crate::state::{Applied, BlockedCompletion, Lease, StateError, StoredManifest};
+use crate::runtime::fault::{Point, crash_point};
+use crate::state::{Applied, BlockedCompletion, Change, Lease, StateError, StoredManifest};
+use crate::telemetry::Part;
 
 /// How often the shard's time is stored while no event does.
 const KEEP_TIME: Duration = Duration::from_secs(60);
@@ -64,6 +65,8 @@ pub(super) struct Owner {
     removing: Option<JoinHandle<()>>,
     /// When the shard's time was stored last.
     time_kept_at: Monotonic,
+    /// Completions that are blocked, for the metrics.
+    blocked: Part,
 }
 
 impl Owner {
@@ -76,6 +79,7 @@ impl Owner {
         next: Offset,
     ) -> Self {
         let now = context.clock.now();
+        let blocked = Part::new(context.instruments.clone(), |all| &all.blocked);
         Self {
             context,
             own,
@@ -86,6 +90,7 @@ impl Owner {
             removed_at: now,
             removing: None,
             time_kept_at: now,
+            blocked,
         }
     }
 
@@ -137,7 +142,8 @@ impl Owner {
             let (now, mut draft, mut to) = (self.moment(), Draft::default(), self.next);
             // A change ends before an event that comes after its manifest's completion.
             while let Some(next) = incoming.next_if(|next| {
-                next.event.as_ref().is_none_or(|event| !draft.completes(event.manifest()))
+                let goes_on = |event: &ProgressEvent| !draft.completes(event.manifest());
+                !draft.is_full() && next.event.as_ref().is_none_or(goes_on)
             }) {
                 to = next.offset.after();
                 let Some(event) = next.event else { continue };
@@ -257,6 +263,7 @@ impl Owner {
         if change.from == change.to && drafted.touched.is_empty() {
             return Ok(Vec::new());
         }
+        come_by(change, Point::ApplyBegin, Point::CompletionBegin);
         let began = self.context.clock.now();
         let (context, lease) = (&self.context, &self.own.lease);
         let what = "a change of manifests";
@@ -269,7 +276,10 @@ impl Owner {
             self.back_since(began).await?;
         }
         match answer {
-            Ok(Applied::Yes { blocked }) => Ok(blocked),
+            Ok(Applied::Yes { blocked }) => {
+                come_by(change, Point::ApplyDone, Point::CompletionDone);
+                Ok(blocked)
+            }
             Ok(Applied::Fenced) => Err(Ended::Fenced),
             // After an outage: the first attempt was applied, and its answer was lost.
             Err(StateError::Fatal(why)) if was_away => {
@@ -315,12 +325,16 @@ impl Owner {
             context.instruments.completions.add(1);
             context.completed.notify_one();
         }
+        if drafted.concerns_objects() {
+            context.retired.notify_one();
+        }
         self.ledger.stored(drafted, context.settings.memory_bytes);
         self.stop_if_too_many_are_blocked();
     }
 
-    fn stop_if_too_many_are_blocked(&self) {
+    fn stop_if_too_many_are_blocked(&mut self) {
         let (blocked, limit) = (self.ledger.blocked(), self.context.settings.max_blocked);
+        self.blocked.set(blocked as u64);
         if blocked > limit {
             let why = format!(
                 "{blocked} completions of {} are blocked by their actions, and {limit} are the \
@@ -334,8 +348,8 @@ impl Owner {
     /// Lets deadlines act, if the shard has caught up.
     async fn expire(&mut self) -> Result<(), Ended> {
         let limit = self.context.settings.batch_events;
-        while let Some(now) = self.clock.due_time(self.context.clock.now().0) {
-            let due = self.ledger.due(now, limit);
+        while self.clock.due_time(self.context.clock.now().0).is_some() {
+            let due = self.ledger.due(self.moment(), limit);
             if due.is_empty() {
                 break;
             }
@@ -385,5 +399,13 @@ impl Owner {
                 tracing::warn!(%partition, %offset, %error, "cannot remove applied events yet");
             }
         }));
+    }
+}
+
+/// Comes by the crash points on one side of a change.
+fn come_by(change: &Change, always: Point, completing: Point) {
+    crash_point(always);
+    if !change.completions.is_empty() {
+        crash_point(completing);
     }
 }

@@ -20,6 +20,7 @@ use crate::completion::patience::until_answered;
 use crate::model::{Offset, TopicPartition};
 use crate::progress::deadline::{OwnedTime, ShardClock};
 use crate::runtime::escalation::Ending;
+use crate::runtime::fault::{Point, crash_point};
 use crate::runtime::jitter::jitter;
 use crate::state::{ManifestFilter, ManifestPhase, ShardKey, StateError, Takeover};
 
@@ -54,7 +55,9 @@ pub(super) fn ended_by(error: &StateError, doing: &str) -> Ended {
 
 async fn begin(context: Arc<AggregatorContext>, partition: TopicPartition) -> Result<Owner, Ended> {
     let shard = ShardKey { pipeline: context.pipeline.clone(), shard: partition.partition.0 };
+    crash_point(Point::TakeoverBegin);
     let Takeover { lease, next } = take_over(&context, &shard).await?;
+    crash_point(Point::TakeoverDone);
     let (earliest, end) = watermarks(&context, &partition).await?;
     let next = next.unwrap_or(earliest);
     let mut ledger = Ledger::new(context.pipeline.clone(), shard.shard, context.kinds.clone());

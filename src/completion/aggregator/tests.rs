@@ -62,6 +62,7 @@ fn kinds() -> Kinds {
             Action { name: "tell".to_owned(), kind: kafka },
         ],
         facts: vec!["cluster".to_owned()],
+        ..Kind::default()
     };
     Kinds::from_iter([(NodeName::from("report"), kind)])
 }
@@ -80,6 +81,7 @@ async fn store(folder: &TempDir) -> Arc<SqliteStore> {
         tables: vec![summary],
         views: Vec::new(),
         statements: vec![INSERT.to_owned()],
+        queries: Vec::new(),
     };
     store.prepare(&identity, &declared).await.unwrap();
     store
@@ -116,6 +118,7 @@ async fn running(settings: AggregatorSettings) -> Running {
         escalation: Arc::default(),
         epochs: Arc::default(),
         completed: Arc::default(),
+        retired: Arc::default(),
     });
     let assignment = AssignmentContext {
         actors: actors(context.clone()),
@@ -163,6 +166,8 @@ fn expected(manifest: &str, cluster: &str, members: &[&str]) -> ProgressEvent {
         kind: "report".into(),
         manifest: manifest.into(),
         members: members.iter().map(|id| (*id).into()).collect(),
+        version: None,
+        due: Vec::new(),
         facts: Map::from_iter([("cluster".to_owned(), json!(cluster))]),
         at: 1,
     })

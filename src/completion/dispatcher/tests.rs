@@ -43,6 +43,7 @@ async fn store(folder: &TempDir, target: OutboxTarget) -> Arc<SqliteStore> {
         statements: Vec::new(),
         parameters: Parameters::new(),
         outbox: vec![outbox],
+        retire: Vec::new(),
     };
     let change = Change { to: Offset(1), completions: vec![completion], ..Change::default() };
     store.apply(&lease, change).await.unwrap();

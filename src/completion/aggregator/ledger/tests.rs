@@ -1,5 +1,7 @@
 //! Events and deadlines in, rows out, without a store.
 
+mod rules;
+
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -8,7 +10,7 @@ use super::*;
 use crate::completion::config::{Action, ActionKind};
 use crate::expr::{Program, Purpose};
 use crate::model::Digest;
-use crate::model::event::{Expected, FailureFact, MemberFacts, MemberState, Settled};
+use crate::model::event::{Expected, FailureFact, MemberFacts, MemberState, ObjectFact, Settled};
 use crate::progress::deadline::{Deadline, DeadlineAction, Since};
 use crate::progress::manifest::{MemberHash, Policy, Rules};
 use crate::state::{ManifestPhase, MemberRow, OutboxTarget};
@@ -17,9 +19,10 @@ fn kinds(policy: Policy, deadlines: Vec<Deadline>, payload: &str) -> Arc<Kinds> 
     let payload = Program::compile(payload, Purpose::Map).unwrap();
     let kind = ActionKind::Http { url: "http://127.0.0.1/done".into(), payload };
     let kind = Kind {
-        rules: Rules { policy, deadlines },
+        rules: Rules { policy, deadlines, ..Rules::default() },
         actions: vec![Action { name: "tell".into(), kind }],
         facts: vec!["cluster".into()],
+        ..Kind::default()
     };
     Arc::new(Kinds::from_iter([(NodeName::from("report"), kind)]))
 }
@@ -37,6 +40,8 @@ fn expected(members: &[&str]) -> ProgressEvent {
         kind: "report".into(),
         manifest: "m".into(),
         members: members.iter().map(|id| MemberId::from(*id)).collect(),
+        version: None,
+        due: Vec::new(),
         facts: Map::from_iter([("cluster".to_owned(), Value::from("c"))]),
         at: 1,
     })
@@ -113,8 +118,7 @@ fn what_a_member_brought_early_is_not_lost_when_it_is_expected_later() {
 
 #[test]
 fn a_manifest_that_was_stored_and_loaded_goes_on_as_if_it_had_never_left() {
-    let deadlines =
-        vec![Deadline { since: Since::First, after: HOUR, action: DeadlineAction::Alert }];
+    let deadlines = vec![deadline(Since::First, DeadlineAction::Alert)];
     let kinds = kinds(Policy::AllDone, deadlines, "null");
     let mut stayed = ledger(kinds.clone());
     let events = [
@@ -135,20 +139,22 @@ fn a_manifest_that_was_stored_and_loaded_goes_on_as_if_it_had_never_left() {
     assert_eq!(one.change.completions.len(), 1);
 }
 
-const HOUR: Duration = Duration::from_secs(3600);
+fn deadline(since: Since, action: DeadlineAction) -> Deadline {
+    Deadline { since, after: Duration::from_secs(3600), action, extension: None }
+}
+
 const FORCE: CommandAction = CommandAction::Force;
 
 #[test]
 fn a_deadline_completes_with_what_has_settled_and_names_the_failed() {
-    let action = DeadlineAction::Complete;
-    let deadlines = vec![Deadline { since: Since::Inactivity, after: HOUR, action }];
+    let deadlines = vec![deadline(Since::Inactivity, DeadlineAction::Complete)];
     let payload = r#"{"failed": .failed, "why": .why, "pending": .members.pending}"#;
     let mut ledger = ledger(kinds(Policy::AllDone, deadlines, payload));
     let events = [expected(&["a", "b"]), settled("b", MemberState::DeadLettered)];
     change(&mut ledger, &events, at(0));
     let hour = 3_600_000;
-    assert!(ledger.due(OwnedTime(hour - 1), 9).is_empty());
-    assert_eq!(ledger.due(OwnedTime(hour), 9), [ManifestKey::from("m")]);
+    assert!(ledger.due(at(hour - 1), 9).is_empty());
+    assert_eq!(ledger.due(at(hour), 9), [ManifestKey::from("m")]);
     let mut draft = Draft::default();
     ledger.expire(&"m".into(), at(hour), &mut draft);
     let drafted = finish(&mut ledger, draft, at(hour));
@@ -156,19 +162,18 @@ fn a_deadline_completes_with_what_has_settled_and_names_the_failed() {
         panic!()
     };
     assert_eq!(payload, &json!({"failed": ["b"], "why": "deadline", "pending": 1}));
-    assert!(ledger.due(OwnedTime(u64::MAX), 9).is_empty(), "a complete manifest has none");
+    assert!(ledger.due(at(u64::MAX), 9).is_empty(), "a complete manifest has none");
 }
 
 #[test]
 fn the_deadlines_of_manifests_in_the_store_are_known_from_their_rows() {
-    let action = DeadlineAction::Fail;
-    let deadlines = vec![Deadline { since: Since::First, after: HOUR, action }];
+    let deadlines = vec![deadline(Since::First, DeadlineAction::Fail)];
     let kinds = kinds(Policy::AllDone, deadlines, "null");
     let drafted = change(&mut ledger(kinds.clone()), &[expected(&["a"])], at(500));
     let mut fresh = ledger(kinds);
     assert_eq!(fresh.foresee(&drafted.change.manifests[0]), OwnedTime(500));
-    assert!(fresh.due(OwnedTime(3_600_499), 9).is_empty());
-    assert_eq!(fresh.due(OwnedTime(3_600_500), 9).len(), 1);
+    assert!(fresh.due(at(3_600_499), 9).is_empty());
+    assert_eq!(fresh.due(at(3_600_500), 9).len(), 1);
     assert!(!fresh.knows(&"m".into()), "the manifest itself is not loaded");
 }
 
@@ -256,4 +261,80 @@ fn the_failure_of_a_member_is_kept_with_it() {
     let row = member(&drafted, "a");
     assert_eq!(row.facts.failure, Some(failure));
     assert_eq!(MemberHash::of(&row.member), MemberHash::of(&"a".into()));
+}
+
+/// An attempt at member `a` that wrote an object.
+fn wrote(state: MemberState, digest: u8, url: &str) -> ProgressEvent {
+    let mut event = settled("a", state);
+    if let ProgressEvent::Settled(event) = &mut event {
+        event.digest = Digest::from_bytes([digest; 16]);
+        event.facts.objects = vec![ObjectFact {
+            sink: "lake".into(),
+            url: url.to_owned(),
+            schema: None,
+            rows: 7,
+            bytes: 70,
+            partition_values: Map::new(),
+        }];
+    }
+    event
+}
+
+fn retired(url: &str) -> (ManifestKey, String) {
+    (ManifestKey::from("m"), url.to_owned())
+}
+
+#[test]
+fn an_attempt_with_other_content_is_retired_and_named_with_every_repetition() {
+    let mut ledger = ledger(kinds(Policy::AllDone, Vec::new(), "null"));
+    let events = [expected(&["a"]), wrote(MemberState::Done, 1, "one")];
+    let drafted = change(&mut ledger, &events, at(0));
+    assert!(drafted.change.retired.is_empty() && !drafted.concerns_objects());
+    for millis in [1, 2] {
+        let again = wrote(MemberState::Done, 2, "two");
+        let drafted = change(&mut ledger, &[again], at(millis));
+        assert_eq!(drafted.change.retired, [retired("two")]);
+        assert_eq!(drafted.change.named, ["two"], "it has been written again");
+        assert!(drafted.concerns_objects());
+    }
+}
+
+#[test]
+fn objects_of_a_repetition_are_named_and_stay() {
+    let mut ledger = ledger(kinds(Policy::AllDone, Vec::new(), "null"));
+    let event = wrote(MemberState::Done, 1, "one");
+    change(&mut ledger, &[expected(&["a"]), event.clone()], at(0));
+    let drafted = change(&mut ledger, &[event], at(1));
+    assert!(drafted.change.retired.is_empty());
+    assert_eq!(drafted.change.named, ["one"]);
+}
+
+#[test]
+fn objects_of_a_failed_attempt_go_once_other_content_is_accepted_and_not_before() {
+    for is_reloaded in [false, true] {
+        let kinds = kinds(Policy::AllDone, Vec::new(), "null");
+        let mut ledger = Ledger::new("sales".into(), 0, kinds.clone());
+        let events = [expected(&["a", "b"]), wrote(MemberState::DeadLettered, 1, "one")];
+        let drafted = change(&mut ledger, &events, at(0));
+        assert!(drafted.change.retired.is_empty(), "the same content may be accepted yet");
+        if is_reloaded {
+            let row = drafted.change.manifests[0].clone();
+            let members = drafted.change.members.into_iter().map(|(_, row)| row).collect();
+            ledger = Ledger::new("sales".into(), 0, kinds);
+            ledger.load(StoredManifest { row, members });
+        }
+        let drafted = change(&mut ledger, &[wrote(MemberState::Done, 2, "two")], at(1));
+        assert_eq!(drafted.change.retired, [retired("one")]);
+        assert!(drafted.change.named.is_empty(), "the event changed something");
+    }
+}
+
+#[test]
+fn objects_of_a_failed_attempt_stay_if_the_same_content_is_accepted() {
+    let mut ledger = ledger(kinds(Policy::AllDone, Vec::new(), "null"));
+    let failed = wrote(MemberState::DeadLettered, 1, "one");
+    let events = [expected(&["a", "b"]), failed, wrote(MemberState::Done, 1, "one")];
+    let drafted = change(&mut ledger, &events, at(0));
+    assert!(drafted.change.retired.is_empty());
+    assert_eq!(member(&drafted, "a").facts.objects.len(), 1);
 }
