@@ -13,8 +13,10 @@ pub mod embedded;
 pub mod group;
 pub mod kafka;
 pub mod partitioner;
+mod topic_settings;
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,7 +58,7 @@ pub enum BrokerError {
         why: String,
     },
     /// A topic exists with other settings than the pipeline needs.
-    #[error("topic {topic} exists with {setting} = {found}, the pipeline needs {wanted}")]
+    #[error("topic {topic} exists with {setting} = {found}, the pipeline needs {wanted}: {remedy}")]
     WrongSetting {
         /// The topic.
         topic: Topic,
@@ -66,6 +68,8 @@ pub enum BrokerError {
         found: String,
         /// The value needed.
         wanted: String,
+        /// What to do about it.
+        remedy: String,
     },
     /// Something that trying again cannot mend.
     #[error("{0}")]
@@ -195,6 +199,23 @@ pub trait Positions: Send + Sync {
     fn commit(&self, offsets: &[(TopicPartition, Offset)]) -> Result<(), BrokerError>;
 }
 
+/// Reads partitions outside of every group: nothing is committed, and nobody's assignment moves.
+/// Calls block and belong on a blocking thread.
+pub trait LogReader: Send {
+    /// First readable offset and the offset after the last record.
+    fn bounds(&mut self, partition: &TopicPartition) -> Result<(Offset, Offset), BrokerError>;
+
+    /// Hands the records of a partition in a range of offsets (the second one left out) to `take`,
+    /// in offset order, one at a time, until it breaks off. Ends where the partition ends at the
+    /// time of the call; records that are gone are left out.
+    fn read(
+        &mut self,
+        partition: &TopicPartition,
+        range: (Offset, Offset),
+        take: &mut dyn FnMut(LogRecord) -> ControlFlow<()>,
+    ) -> Result<(), BrokerError>;
+}
+
 /// A record to be produced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProducerRecord {
@@ -271,7 +292,8 @@ pub struct TopicInfo {
 /// Topics and their settings. Calls block and belong on a blocking thread.
 pub trait Admin: Send + Sync {
     /// Creates the topics that are missing and checks the others: a declared partition count or
-    /// setting that differs is [`BrokerError::WrongSetting`].
+    /// setting that differs is [`BrokerError::WrongSetting`]. A topic may take larger records than
+    /// declared.
     fn ensure(&self, topics: &[TopicSpec]) -> Result<(), BrokerError>;
 
     /// All topics, or those named.
@@ -295,4 +317,7 @@ pub trait Broker: Send + Sync {
 
     /// Topic administration.
     fn admin(&self) -> Result<Arc<dyn Admin>, BrokerError>;
+
+    /// A reader beside all groups.
+    fn reader(&self) -> Result<Box<dyn LogReader>, BrokerError>;
 }

@@ -26,6 +26,7 @@ mod headers;
 mod positions;
 mod producer;
 mod queue;
+mod reader;
 mod retention;
 mod settings;
 mod state;
@@ -42,8 +43,11 @@ use std::thread::JoinHandle;
 use crate::broker::embedded::admin::EmbeddedAdmin;
 use crate::broker::embedded::consumer::EmbeddedConsumer;
 use crate::broker::embedded::producer::EmbeddedProducer;
+use crate::broker::embedded::reader::EmbeddedReader;
 use crate::broker::embedded::state::{Shared, locked};
-use crate::broker::{Admin, Broker, BrokerError, Consumer, ConsumerConfig, Producer, Rebalance};
+use crate::broker::{
+    Admin, Broker, BrokerError, Consumer, ConsumerConfig, LogReader, Producer, Rebalance,
+};
 use crate::model::Topic;
 
 pub use crate::broker::embedded::faults::Faults;
@@ -122,6 +126,10 @@ impl Broker for EmbeddedLog {
     fn admin(&self) -> Result<Arc<dyn Admin>, BrokerError> {
         self.running.shared.check_open()?;
         Ok(Arc::new(EmbeddedAdmin::new(Arc::clone(&self.running))))
+    }
+
+    fn reader(&self) -> Result<Box<dyn LogReader>, BrokerError> {
+        Ok(Box::new(EmbeddedReader::new(Arc::clone(&self.running))?))
     }
 }
 

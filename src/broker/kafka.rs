@@ -11,6 +11,8 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `settings` | what librdkafka is told, and which properties a user may add |
+//! | `security` | login and TLS |
+//! | `refusals` | why brokers do not let us in |
 //! | `fault` | librdkafka's errors as [`BrokerError`] |
 //! | `list` | partitions and offsets in librdkafka's form |
 //! | `assignment` | which records of an assignment may be delivered; pure |
@@ -18,7 +20,7 @@
 //! | `arena` | records copied out of librdkafka |
 //! | `commit` | commits with a deadline |
 //! | `limits` | topics that take small batches only |
-//! | `consumer`, `positions`, `producer`, `admin` | the traits |
+//! | `consumer`, `positions`, `producer`, `reader`, `admin` | the traits |
 
 mod admin;
 mod arena;
@@ -30,7 +32,10 @@ mod limits;
 mod list;
 mod positions;
 mod producer;
+mod reader;
 mod rebalance;
+mod refusals;
+mod security;
 mod settings;
 
 use std::collections::BTreeMap;
@@ -40,22 +45,30 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use rdkafka::config::RDKafkaLogLevel;
 use tracing::{debug, trace, warn};
 
-use crate::broker::{Admin, Broker, BrokerError, Consumer, ConsumerConfig, Producer, Rebalance};
+use crate::broker::{
+    Admin, Broker, BrokerError, Consumer, ConsumerConfig, LogReader, Producer, Rebalance,
+};
 
 use self::admin::KafkaAdmin;
 use self::consumer::KafkaConsumer;
 use self::limits::Limits;
 use self::producer::KafkaProducer;
+use self::reader::KafkaReader;
+use self::refusals::Refusals;
+
+pub use self::security::{Certificate, Login, Mechanism, Security, Tls};
 
 /// How to reach a cluster.
 #[derive(Clone)]
 pub struct KafkaConfig {
     /// Where to ask for the cluster first: `host:port`, several separated by commas.
     pub bootstrap: String,
-    /// Further settings under librdkafka's names (`security.protocol`, `sasl.username`). Those
-    /// that the engine's promises rest on are refused. Values may be secrets: they are never
+    /// Further settings under librdkafka's names (`client.rack`, `socket.timeout.ms`). Those that
+    /// the engine's promises rest on are refused, and those about login and TLS. Values are never
     /// shown.
     pub properties: BTreeMap<String, String>,
+    /// Login and TLS.
+    pub security: Security,
 }
 
 impl fmt::Debug for KafkaConfig {
@@ -64,6 +77,7 @@ impl fmt::Debug for KafkaConfig {
         f.debug_struct("KafkaConfig")
             .field("bootstrap", &self.bootstrap)
             .field("properties", &names)
+            .field("security", &self.security)
             .finish()
     }
 }
@@ -74,6 +88,8 @@ pub struct KafkaBroker {
     config: KafkaConfig,
     /// Learned where topics are ensured, heeded where records are produced.
     limits: Arc<Limits>,
+    /// Learned by the producer, told by the admin client.
+    refusals: Arc<Refusals>,
     /// The producer that everybody shares, for as long as anybody has it.
     producer: Mutex<Weak<KafkaProducer>>,
 }
@@ -82,12 +98,13 @@ impl KafkaBroker {
     /// Checks the settings; connects to nothing yet.
     ///
     /// # Errors
-    /// [`BrokerError::Fatal`] names the property that is unknown, malformed, set by the engine,
-    /// or needs a build with `--features kafka-tls`.
+    /// [`BrokerError::Fatal`] names the property that is unknown, malformed or set by the engine,
+    /// or what needs a build with `--features kafka-tls`.
     pub fn new(config: KafkaConfig) -> Result<Arc<Self>, BrokerError> {
         settings::check(&config, cfg!(feature = "kafka-tls"))?;
         let limits = Arc::new(Limits::new(settings::usual_batch(&config)));
-        Ok(Arc::new(Self { config, limits, producer: Mutex::new(Weak::new()) }))
+        let (refusals, producer) = (Arc::default(), Mutex::new(Weak::new()));
+        Ok(Arc::new(Self { config, limits, refusals, producer }))
     }
 }
 
@@ -105,13 +122,18 @@ impl Broker for KafkaBroker {
         if let Some(producer) = shared.upgrade().filter(|producer| !producer.is_dead()) {
             return Ok(producer);
         }
-        let producer = Arc::new(KafkaProducer::new(&self.config, &self.limits)?);
+        let producer = KafkaProducer::new(&self.config, &self.limits, &self.refusals)?;
+        let producer = Arc::new(producer);
         *shared = Arc::downgrade(&producer);
         Ok(producer)
     }
 
     fn admin(&self) -> Result<Arc<dyn Admin>, BrokerError> {
-        Ok(Arc::new(KafkaAdmin::new(&self.config, &self.limits)?))
+        Ok(Arc::new(KafkaAdmin::new(&self.config, &self.limits, &self.refusals)?))
+    }
+
+    fn reader(&self) -> Result<Box<dyn LogReader>, BrokerError> {
+        Ok(Box::new(KafkaReader::new(&self.config)?))
     }
 }
 

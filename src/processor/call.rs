@@ -17,7 +17,7 @@ use actix::prelude::*;
 use tokio::sync::Semaphore;
 
 use crate::expr::fields;
-use crate::model::{NodeName, Record};
+use crate::model::{Failure, NodeName, Record};
 use crate::processor::edge::Target;
 use crate::progress::obligation::{Obligation, Owed};
 use crate::progress::retry::{Attempts, RetryDecision, RetryPolicy};
@@ -26,7 +26,7 @@ use crate::runtime::inbox::{Address, Inbox};
 use crate::runtime::jitter::jitter;
 use crate::runtime::lanes::{Input, LaneBatch};
 use crate::runtime::node::{Call, Failed};
-use crate::telemetry::Instruments;
+use crate::telemetry::{Away, Instruments};
 
 /// Where the results of a call go, by the target's own entry.
 pub type NextStages = Vec<Target>;
@@ -61,7 +61,7 @@ impl CallerContext {
             match attempts.failed(&self.retry, &failure, jitter()) {
                 RetryDecision::RetryAfter(delay) => tokio::time::sleep(delay).await,
                 RetryDecision::Unavailable { retry_after } => {
-                    waiting.get_or_insert_with(|| Waiting::start(&self, &failure));
+                    waiting.get_or_insert_with(|| self.away(&failure));
                     tokio::time::sleep(retry_after).await;
                 }
                 RetryDecision::DeadLetter => {
@@ -76,6 +76,12 @@ impl CallerContext {
         }
     }
 
+    /// The node is unavailable for as long as what this returns lives.
+    fn away(&self, failure: &Failure) -> Away {
+        tracing::warn!(node = %self.node, error = %failure, "dependency away, trying on");
+        self.instruments.unavailable.enter(self.node.as_str(), failure)
+    }
+
     async fn hand_on(&self, mut record: Record, duty: Obligation) {
         fields::freeze(&mut record);
         for target in &self.next {
@@ -84,23 +90,6 @@ impl CallerContext {
             let _ = target.send(vec![Owed::new(input, duty.fork())]).await;
         }
         duty.settle(crate::model::Outcome::Filtered);
-    }
-}
-
-/// Counts a call that waits for its dependency, for as long as it does.
-struct Waiting(Arc<Instruments>);
-
-impl Waiting {
-    fn start(context: &CallerContext, failure: &crate::model::Failure) -> Self {
-        tracing::warn!(node = %context.node, error = %failure, "dependency away, trying on");
-        context.instruments.unavailable.add(1);
-        Self(context.instruments.clone())
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.0.unavailable.sub(1);
     }
 }
 

@@ -1,8 +1,8 @@
 //! Fetches the body that a URL of the record names.
 //!
-//! Responsible for: asking the record for its URL, reading payloads of this pipeline's own ingress
-//! where they lie, downloading everything else through the guarded client, and keeping the bytes
-//! in the spool under its budget.
+//! Responsible for: asking the record for its URL, reading payloads of this process's own ingress
+//! where they lie, downloading everything else (those of other replicas among it) through the
+//! guarded client, and keeping the bytes in the spool under its budget.
 //! Not responsible for: what may be fetched (`net::policy`), how many calls run at once and what
 //! a failure leads to (the stage that runs this node), or what the bytes mean.
 //!
@@ -95,12 +95,18 @@ impl Fetcher {
 
     async fn open_local(&self, url: &str) -> Result<Option<LocalFile>, Failure> {
         let Some(local) = self.local.clone() else { return Ok(None) };
-        let url = url.to_owned();
+        let wanted = url.to_owned();
         let opening = tokio::task::spawn_blocking(move || {
-            let file = local.open(&url)?;
-            Some(file.map(|file| LocalFile { file, shown: without_query(&url).to_owned() }))
+            let file = local.open(&wanted)?;
+            Some(file.map(|file| LocalFile { file, shown: without_query(&wanted).to_owned() }))
         });
-        opening.await.map_err(|error| interrupted(&error))?.transpose()
+        match opening.await.map_err(|error| interrupted(&error))? {
+            // Another replica took it: where its origin is allowed, it can be asked.
+            Some(Err(failure)) if is_missing(&failure) && self.client.check(url).is_ok() => {
+                Ok(None)
+            }
+            opened => opened.transpose(),
+        }
     }
 
     /// The file of the ingress itself is the blob: nothing is copied, and the ingress accounts for
@@ -184,6 +190,10 @@ fn failure(error: NetError) -> Failure {
         }
         NetError::Unavailable { .. } => Failure::unavailable(why),
     }
+}
+
+fn is_missing(failure: &Failure) -> bool {
+    failure.class() == Some(&FailureClass::NOT_FOUND)
 }
 
 fn interrupted(error: &JoinError) -> Failure {

@@ -35,6 +35,19 @@ pub struct Output {
     pub next: Vec<usize>,
 }
 
+impl Output {
+    /// Whether the replay that led to `record` means it; before any border is crossed, so that a
+    /// record that is not meant opens nothing.
+    fn means(&mut self, record: &mut Record) -> Result<bool, Failure> {
+        for boundary in &mut self.boundaries {
+            if !boundary.is_meant(record)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
 /// A node in its chain.
 pub struct ChainNode {
     /// Its name in the topology.
@@ -260,6 +273,9 @@ struct Emitter<'n, 'f, 'b> {
 impl Emit for Emitter<'_, '_, '_> {
     fn emit(&mut self, port: Port, mut record: Record) -> Result<(), Failure> {
         let Some(output) = self.outputs.get_mut(usize::from(port.0)) else { return Ok(()) };
+        if record.meta.replay.is_some() && !output.means(&mut record)? {
+            return Ok(());
+        }
         let mut scope = self.scope;
         for boundary in &mut output.boundaries {
             let Crossing { on_close, collects } = boundary.cross(&mut record)?;

@@ -3,11 +3,13 @@
 //! Responsible for: inflating once into one anonymous file, putting the index document into the
 //! record, asking the topology which members are wanted, and emitting those as slices of that
 //! file, with digests. Port `index` gets one record per archive, always.
-//! Not responsible for: reading the formats (`input`, `entries`), the caps while reading (`input`)
-//! or what the members mean.
+//! Not responsible for: reading the formats (`input`, `entries`, `zip`), the caps while reading
+//! (`input`) or what the members mean.
+//!
+//! The format is told by the first bytes: zip, gzip (of tar, or of a single file) or tar.
 //!
 //! Nothing is emitted before the archive is known to be whole: end mark or end of data reached,
-//! gzip trailer checked, nothing behind it. Names from an archive never become file names: members
+//! checksums compared, nothing behind it. Names from an archive never become file names: members
 //! are slices of a file without a name.
 //!
 //! What is in the spool is bounded by the caps and reserved before reading. That needs a budget of
@@ -18,13 +20,20 @@ mod entries;
 mod input;
 mod names;
 mod unpack;
+mod zip;
 
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod hostile_zip;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod zip_fixture;
+#[cfg(test)]
+mod zip_tests;
 
 use std::collections::HashSet;
 use std::io::{self, Cursor, Read};
@@ -132,17 +141,21 @@ impl UnarchiveNode {
     }
 
     fn unpack(&self, packed: &Packed, out: &mut dyn Emit) -> Result<Archive, Failure> {
-        let gzip = packed.is_gzip().map_err(|error| ArchiveError::reading(&error))?;
-        let mut writer = self.reserve(packed, gzip, out)?;
+        let format = packed.format().map_err(|error| ArchiveError::reading(&error))?;
+        let mut writer = self.reserve(packed, format, out)?;
         let mut progress = || out.progress();
         let meter = Meter::new(self.parts.limits, &*self.parts.clock, &mut progress);
-        let mut input = Input::new(packed.open(), gzip, meter);
         let rules = Rules {
             limits: &self.parts.limits,
             index: self.parts.index.as_ref(),
             definition: &self.parts.definition,
         };
-        let contents = unpack::unpack(&mut input, &rules, &mut writer)?;
+        let contents = if format == Format::Zip {
+            unpack::unpack_zip(packed, meter, &rules, &mut writer)?
+        } else {
+            let mut input = Input::new(packed.open(), format == Format::Gzip, meter);
+            unpack::unpack(&mut input, &rules, &mut writer)?
+        };
         Ok(Archive { file: writer.finish(), contents })
     }
 
@@ -150,11 +163,14 @@ impl UnarchiveNode {
     fn reserve(
         &self,
         packed: &Packed,
-        gzip: bool,
+        format: Format,
         out: &mut dyn Emit,
     ) -> Result<SpoolWriter, Failure> {
         let limits = &self.parts.limits;
-        let most = if gzip { input::most_unpacked(limits, packed.len()) } else { packed.len() };
+        let most = match format {
+            Format::Gzip | Format::Zip => input::most_unpacked(limits, packed.len()),
+            Format::Plain => packed.len(),
+        };
         let bytes = most.min(limits.total);
         let started = self.parts.clock.now().0;
         let mut waiting = || {
@@ -274,6 +290,16 @@ struct Archive {
     contents: Contents,
 }
 
+/// What a body begins as.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    /// Of something, for the most part tar.
+    Gzip,
+    Zip,
+    /// Tar, or no archive.
+    Plain,
+}
+
 /// The body as it arrived; may be read more than once.
 enum Packed {
     Blob(Blob),
@@ -293,9 +319,17 @@ impl Packed {
     }
 
     fn open(&self) -> Box<dyn Read> {
+        self.open_at(0)
+    }
+
+    /// A reader from `offset` on.
+    fn open_at(&self, offset: u64) -> Box<dyn Read> {
         match self {
-            Self::Blob(blob) => Box::new(blob.open()),
-            Self::Bytes(bytes) => Box::new(Cursor::new(bytes.clone())),
+            Self::Blob(blob) => Box::new(blob.open_at(offset)),
+            Self::Bytes(bytes) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                Box::new(Cursor::new(bytes.slice(start..)))
+            }
         }
     }
 
@@ -306,11 +340,16 @@ impl Packed {
         }
     }
 
-    /// Whether it begins as RFC 1952 says that gzip does.
-    fn is_gzip(&self) -> io::Result<bool> {
-        let mut magic = Vec::with_capacity(2);
-        self.open().take(2).read_to_end(&mut magic)?;
-        Ok(magic == [0x1f, 0x8b])
+    /// What it begins as: RFC 1952 for gzip, APPNOTE 4.3.7 for zip; an empty zip archive is its end
+    /// record.
+    fn format(&self) -> io::Result<Format> {
+        let mut magic = Vec::with_capacity(4);
+        self.open().take(4).read_to_end(&mut magic)?;
+        Ok(match magic.as_slice() {
+            [0x1f, 0x8b, ..] => Format::Gzip,
+            b"PK\x03\x04" | b"PK\x05\x06" => Format::Zip,
+            _ => Format::Plain,
+        })
     }
 }
 

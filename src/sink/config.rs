@@ -3,6 +3,8 @@
 //! Responsible for: saying completely what a sink does, without the text it was read from.
 //! Not responsible for: parsing or error messages (`topology`).
 
+use secrecy::SecretString;
+
 use crate::expr::{Program, Template};
 use crate::model::Topic;
 
@@ -31,8 +33,10 @@ pub struct KafkaSink {
 /// `type = "parquet"`.
 #[derive(Clone, Debug)]
 pub struct ParquetSink {
-    /// Root of the store: `file://…` (relative paths allowed).
+    /// Root of the store: `file://…` (relative paths allowed) or `s3://bucket/prefix`.
     pub url: String,
+    /// How to get into the bucket, if the root is in one.
+    pub s3: Option<Box<S3Access>>,
     /// Path of an object below the root. Columns in it cut the rows into objects.
     pub path: Template,
     /// Columns that are in the path and not in the file.
@@ -45,6 +49,23 @@ pub struct ParquetSink {
     pub object_rows: u64,
     /// Table that lists the objects, if declared.
     pub objects: Option<String>,
+}
+
+/// How to get into an S3 bucket. Nothing is taken from the environment or from the machine.
+#[derive(Clone, Debug)]
+pub struct S3Access {
+    /// Region, which is part of every signature.
+    pub region: String,
+    /// Where a store other than Amazon's answers.
+    pub endpoint: Option<String>,
+    /// Whether the endpoint may be spoken to without TLS.
+    pub allow_http: bool,
+    /// Name of the key pair.
+    pub access_key_id: SecretString,
+    /// The key that signs requests.
+    pub secret_access_key: SecretString,
+    /// Goes with keys that expire.
+    pub session_token: Option<SecretString>,
 }
 
 /// `type = "table"`.

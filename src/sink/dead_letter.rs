@@ -10,7 +10,8 @@
 //!
 //! Responsible for: the form of a dead letter: original bytes, key and headers, and provenance in
 //! further headers.
-//! Not responsible for: the limit of dead letters (`progress::dead_letters`).
+//! Not responsible for: the limit of dead letters (`progress::dead_letters`), or reading and
+//! replaying them (`ops::dead_letters`); `model::letter` has the names of the headers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,10 +22,11 @@ use tokio::sync::Notify;
 
 use crate::broker::{BrokerError, Producer, ProducerRecord, QueueFull};
 use crate::model::event::{FailureFact, MemberFacts};
-use crate::model::{Headers, Outcome, PipelineName, Topic};
+use crate::model::{Headers, Outcome, PipelineName, Topic, letter};
 use crate::runtime::clock::SharedClock;
 use crate::runtime::escalation::{Ending, Escalation};
 use crate::runtime::exit::Lifeline;
+use crate::runtime::fault::{Point, crash_point};
 use crate::runtime::inbox::Inbox;
 use crate::runtime::node::Failed;
 
@@ -51,48 +53,52 @@ pub struct DeadLetterContext {
 }
 
 /// The record to be produced for a failure.
-fn letter(context: &DeadLetterContext, failed: &Failed) -> ProducerRecord {
+fn dead_letter(context: &DeadLetterContext, failed: &Failed) -> ProducerRecord {
     let source = failed.source.record();
-    let mut headers = source.headers.clone();
-    let mut add = |name: &str, value: String| {
-        headers.push((format!("tidemill-{name}"), Bytes::from(value)));
+    let mut headers = own_headers(context, &source.headers);
+    let mut add = |name: &str, value: &str| {
+        headers.push((name.to_owned(), Bytes::copy_from_slice(value.as_bytes())));
     };
-    add("pipeline", context.pipeline.to_string());
-    add("node", failed.node.to_string());
-    if let Some(manifest) = &failed.meta.manifest {
-        add("manifest", manifest.to_string());
-    }
-    if let Some(member) = &failed.meta.member {
-        add("member", member.to_string());
+    let (meta, now) = (&failed.meta, context.clock.unix_millis());
+    let (replay, origin) = (meta.replay.as_deref(), failed.source.origin());
+    add(letter::PIPELINE, context.pipeline.as_str());
+    add(letter::NODE, failed.node.as_str());
+    for (name, value) in [
+        (letter::SOURCE, meta.source.as_ref().map(|source| source.as_str())),
+        (letter::MANIFEST, meta.manifest.as_ref().map(|manifest| manifest.as_str())),
+        (letter::MEMBER, meta.member.as_ref().map(|member| member.as_str())),
+        (letter::REPLAY_OF, replay.map(|replay| replay.of.as_str())),
+    ] {
+        value.into_iter().for_each(|value| add(name, value));
     }
     let class = failed.failure.class().map_or("unavailable", |class| class.as_str());
-    add("error-class", class.to_owned());
-    add("error", shorten(failed.failure.why()).to_owned());
-    add("attempts", failed.attempts.to_string());
-    add("failed-at", context.clock.unix_millis().to_string());
-    add("topic", failed.source.origin().topic.to_string());
-    add("partition", failed.source.origin().partition.to_string());
-    add("offset", failed.source.offset().to_string());
+    add(letter::CLASS, class);
+    add(letter::ERROR, shorten(failed.failure.why()));
+    let before = replay.map_or(0, |replay| replay.attempts);
+    add(letter::ATTEMPTS, &before.saturating_add(failed.attempts).to_string());
+    add(letter::FAILED_AT, &now.to_string());
+    if let Some(first) = replay.and_then(|replay| replay.first_failed_at) {
+        add(letter::FIRST_FAILED_AT, &first.to_string());
+    }
+    add(letter::TOPIC, origin.topic.as_str());
+    add(letter::PARTITION, &origin.partition.to_string());
+    add(letter::OFFSET, &failed.source.offset().to_string());
     ProducerRecord {
         topic: context.topic.clone(),
         partition: None,
         key: source.key.clone(),
         value: source.value.clone(),
-        headers: without_older(headers),
+        headers,
         timestamp: source.timestamp,
     }
 }
 
-/// A letter that was replayed and failed again keeps only its newest provenance.
-fn without_older(headers: Headers) -> Headers {
-    let mut kept = Headers::with_capacity(headers.len());
-    for (index, (name, value)) in headers.iter().enumerate() {
-        let repeated = headers[index + 1..].iter().any(|(later, _)| later == name);
-        if !(name.starts_with("tidemill-") && repeated) {
-            kept.push((name.clone(), value.clone()));
-        }
-    }
-    kept
+/// The headers that the record came with. A letter of this pipeline that somebody put into a
+/// source topic by hand keeps only its newest provenance.
+fn own_headers(context: &DeadLetterContext, headers: &Headers) -> Headers {
+    let (own, added) = letter::split(headers, letter::PIPELINE);
+    let is_ours = letter::text(added, letter::PIPELINE) == Some(context.pipeline.as_str());
+    if is_ours { own.to_vec() } else { headers.clone() }
 }
 
 fn shorten(text: &str) -> &str {
@@ -112,7 +118,8 @@ impl DeadLetterContext {
             error = %failed.failure,
             "record failed for good"
         );
-        let mut record = letter(&self, &failed);
+        crash_point(Point::LetterSend);
+        let mut record = dead_letter(&self, &failed);
         let (room, escalation) = (self.room.clone(), self.escalation.clone());
         let topic = self.topic.clone();
         let mut delivery: crate::broker::Delivery = Box::new(move |result| {
@@ -130,6 +137,7 @@ impl DeadLetterContext {
 fn settle(result: Result<(), BrokerError>, failed: Failed, topic: &Topic, end: &Escalation) {
     match result {
         Ok(()) => {
+            crash_point(Point::LetterAcked);
             let class = failed.failure.class().map_or("unavailable", |class| class.as_str());
             let fact = FailureFact {
                 node: failed.node,

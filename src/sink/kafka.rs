@@ -24,6 +24,7 @@ use crate::model::{Record, SourceRef, Topic};
 use crate::progress::obligation::{Obligation, Owed};
 use crate::runtime::escalation::{Ending, Escalation};
 use crate::runtime::exit::Lifeline;
+use crate::runtime::fault::{Point, crash_point};
 use crate::runtime::handover::Handover;
 use crate::runtime::inbox::{Address, Inbox};
 use crate::runtime::node::{Duties, Failed, ScopeId, Stopped, Writer};
@@ -153,6 +154,7 @@ struct Deliveries {
 
 impl Deliveries {
     fn delivered(&self, duty: Obligation) {
+        crash_point(Point::SinkAcked);
         self.instruments.records_out.add(1);
         duty.settle(Outcome::Delivered);
         self.room.notify_one();
@@ -217,6 +219,7 @@ impl KafkaSinkContext {
 
     async fn produce(self, batch: EncodedBatch) {
         for Owed { value: Encoded { record, source, meta }, duty } in batch {
+            crash_point(Point::SinkSend);
             let deliveries = self.deliveries.clone();
             let about = (source, meta);
             let mut waiting = record;

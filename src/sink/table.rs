@@ -27,6 +27,7 @@ use crate::progress::obligation::Owed;
 use crate::progress::restart::Backoff;
 use crate::runtime::escalation::{Ending, Escalation};
 use crate::runtime::exit::Lifeline;
+use crate::runtime::fault::{self, Guard, Point, crash_point};
 use crate::runtime::inbox::{Address, Inbox};
 use crate::runtime::jitter::jitter;
 use crate::runtime::node::Failed;
@@ -82,7 +83,13 @@ impl TableSinkContext {
     }
 
     async fn write(self, owed: Owed<PendingRows>) {
-        let Owed { value: PendingRows { rows, source, meta }, duty } = owed;
+        let Owed { value: PendingRows { mut rows, source, meta }, duty } = owed;
+        let duty = fault::until_durable(duty);
+        if fault::is_off(Guard::RowRegistry) {
+            // The registry has never heard of a sink of that name.
+            rows.sink = uuid::Uuid::new_v4().to_string().into();
+        }
+        crash_point(Point::RowsWrite);
         let count: usize = rows.rows.iter().map(|batch| batch.num_rows()).sum();
         let mut away = None;
         let mut attempt = 0u32;
@@ -91,7 +98,7 @@ impl TableSinkContext {
                 Err(error) if error.is_transient() => {
                     if away.is_none() {
                         tracing::warn!(sink = %self.node, %error, "the state store is away");
-                        away = Some(Away::new(self.instruments.clone()));
+                        away = Some(self.instruments.unavailable.enter(self.node.as_str(), error));
                     }
                     tokio::time::sleep(self.backoff.delay(attempt, jitter())).await;
                     attempt = attempt.saturating_add(1);
@@ -102,6 +109,7 @@ impl TableSinkContext {
         drop(away);
         match written {
             Ok(is_new) => {
+                crash_point(Point::RowsWritten);
                 if is_new {
                     self.instruments.records_out.add(count as u64);
                 }
@@ -120,22 +128,6 @@ impl TableSinkContext {
                 let _ = self.failures.send(failed).await;
             }
         }
-    }
-}
-
-/// Counts the sink as unavailable for as long as it lives.
-struct Away(Arc<Instruments>);
-
-impl Away {
-    fn new(instruments: Arc<Instruments>) -> Self {
-        instruments.unavailable.add(1);
-        Self(instruments)
-    }
-}
-
-impl Drop for Away {
-    fn drop(&mut self) {
-        self.0.unavailable.sub(1);
     }
 }
 

@@ -16,6 +16,10 @@ use crate::broker::embedded::{database, retention};
 use crate::broker::{Admin, BrokerError, TopicInfo, TopicSpec};
 use crate::model::{Offset, Topic, TopicPartition};
 
+/// What can be done about a topic that will not do.
+const REMEDY: &str = "a topic of the embedded log cannot be changed, give the pipeline another \
+                      name or start with an empty data folder";
+
 /// A handle on the topics of one log.
 pub(super) struct EmbeddedAdmin {
     log: Arc<Running>,
@@ -92,6 +96,7 @@ fn exists_as_wanted(shared: &Shared, spec: &TopicSpec) -> Result<bool, BrokerErr
         setting: setting.to_owned(),
         found,
         wanted,
+        remedy: REMEDY.to_owned(),
     };
     let partitions = topic.heads.len() as i32;
     if let Some(wanted) = spec.partitions.filter(|wanted| *wanted != partitions) {

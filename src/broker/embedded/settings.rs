@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 
 use crate::broker::BrokerError;
+use crate::broker::topic_settings::suffices;
 use crate::model::Topic;
 
 /// Kafka's default of `message.max.bytes`.
@@ -76,15 +77,11 @@ impl Settings {
         &self.declared
     }
 
-    /// The value of `name` if it differs from `wanted`.
+    /// The value of `name` if it will not do where `wanted` is needed.
     pub(super) fn differing(&self, name: &str, wanted: &str) -> Option<String> {
         let default = DEFAULTS.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
         let found = self.declared.get(name).map(String::as_str).or(default).unwrap_or("(unset)");
-        let same = match (found.parse::<i64>(), wanted.parse::<i64>()) {
-            (Ok(found), Ok(wanted)) => found == wanted,
-            _ => found == wanted,
-        };
-        (!same).then(|| found.to_owned())
+        (!suffices(name, found, wanted)).then(|| found.to_owned())
     }
 }
 

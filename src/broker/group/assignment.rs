@@ -25,7 +25,7 @@ use crate::runtime::escalation::{Ending, Escalation};
 use crate::runtime::exit::Lifeline;
 use crate::runtime::inbox::{Address, Inbox, inbox};
 use crate::runtime::supervisor::{Child, ChildEnd};
-use crate::telemetry::Instruments;
+use crate::telemetry::{Instruments, Part};
 
 /// Everything in flight has its outcome, and the last commit is with the poll thread.
 pub struct Drained;
@@ -94,6 +94,8 @@ pub struct Assignment {
     events: Inbox<AssignmentEvent>,
     /// By partition; at most one each.
     members: HashMap<TopicPartition, Member>,
+    /// How many of them there are, for the metrics.
+    assigned: Part,
     /// Tells the supervisor how this incarnation ended.
     _lifeline: Lifeline,
 }
@@ -105,7 +107,8 @@ impl Assignment {
         events: Inbox<AssignmentEvent>,
         lifeline: Lifeline,
     ) -> Self {
-        Self { context, events, members: HashMap::new(), _lifeline: lifeline }
+        let assigned = Part::new(context.instruments.clone(), |all| &all.assigned);
+        Self { context, events, members: HashMap::new(), assigned, _lifeline: lifeline }
     }
 
     fn assign(&mut self, partitions: Vec<TopicPartition>) {
@@ -116,7 +119,7 @@ impl Assignment {
             let member = self.enlist(partition.clone());
             self.members.insert(partition, member);
         }
-        self.context.instruments.assigned.set(self.members.len() as u64);
+        self.assigned.set(self.members.len() as u64);
     }
 
     fn enlist(&self, partition: TopicPartition) -> Member {
@@ -148,7 +151,7 @@ impl Assignment {
     ) -> impl Future<Output = bool> + use<> {
         let going: Vec<Member> =
             partitions.iter().filter_map(|partition| self.members.remove(partition)).collect();
-        self.context.instruments.assigned.set(self.members.len() as u64);
+        self.assigned.set(self.members.len() as u64);
         let instruments = self.context.instruments.clone();
         async move {
             let drained = join_all(going.iter().map(Member::drain));
@@ -184,6 +187,7 @@ impl Assignment {
                         member.child.stop();
                     }
                 }
+                self.assigned.set(self.members.len() as u64);
             }
             AssignmentEvent::Failed(error) => {
                 let ending = match error {

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::model::{Epoch, LogRecord};
+use crate::model::{Epoch, LogRecord, Offset};
 
 /// High marks of a buffer; the low marks are half of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +101,11 @@ impl PartitionBuffer {
         self.lock().records.is_empty()
     }
 
+    /// Offset and timestamp of the oldest record that is held.
+    pub fn first(&self) -> Option<(Offset, Option<i64>)> {
+        self.lock().records.front().map(|record| (record.offset, record.timestamp))
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -111,7 +116,6 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::model::Offset;
 
     fn record(offset: i64, size: usize) -> LogRecord {
         LogRecord {
@@ -170,5 +174,8 @@ mod tests {
         assert_eq!(offsets(buffer.take(9, 10)), [4], "a record larger than the limit goes alone");
         assert!(buffer.take(9, 10).is_empty());
         assert!(buffer.is_empty());
+        assert_eq!(buffer.first(), None);
+        push(&buffer, record(7, 1));
+        assert_eq!(buffer.first(), Some((Offset(7), None)));
     }
 }

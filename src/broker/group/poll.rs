@@ -19,6 +19,8 @@ use crate::broker::{Broker, BrokerError, Consumer, ConsumerConfig, Polled, Posit
 use crate::model::{LogRecord, Offset, TopicPartition};
 use crate::progress::commits::Commits;
 use crate::runtime::clock::{Monotonic, SharedClock};
+use crate::runtime::fault::{Point, crash_point};
+use crate::runtime::heartbeat::Pulse;
 use crate::runtime::inbox::Address;
 use crate::telemetry::Instruments;
 
@@ -42,6 +44,7 @@ pub struct PollOrders {
     has_begins: AtomicBool,
     commits: Mutex<Commits>,
     stop: AtomicBool,
+    pulse: Pulse,
 }
 
 impl PollOrders {
@@ -58,6 +61,11 @@ impl PollOrders {
     /// Commit `offset` of `partition` when the next commit is due.
     pub fn commit(&self, partition: TopicPartition, offset: Offset) {
         lock(&self.commits).offer(partition, offset);
+    }
+
+    /// Beats for as long as the poll thread goes round; silent while it serves a rebalance.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// Drops what was to be done for partitions that are gone; returns the commits among it.
@@ -172,7 +180,9 @@ struct Poller {
 
 impl Poller {
     fn run(mut self) {
+        self.orders.pulse.busy(self.clock.now());
         while !self.orders.stop.load(Ordering::Acquire) {
+            self.orders.pulse.beat(self.clock.now());
             self.drop_gone();
             self.begin_ordered();
             self.resume_drained();
@@ -180,6 +190,7 @@ impl Poller {
             self.poll_round();
         }
         self.commit_last();
+        self.orders.pulse.idle();
     }
 
     /// Takes what the client has, up to a limit. Only the first poll waits, so records that are
@@ -287,7 +298,10 @@ impl Poller {
             return;
         }
         self.instruments.commits.add(1);
-        if let Err(error) = self.consumer.commit(&offsets) {
+        crash_point(Point::OffsetsCommit);
+        let committed = self.consumer.commit(&offsets);
+        crash_point(Point::OffsetsCommitted);
+        if let Err(error) = committed {
             tracing::warn!(%error, "commit failed, the next one makes it good");
             let mut commits = lock(&self.orders.commits);
             offsets.into_iter().for_each(|(partition, offset)| commits.offer(partition, offset));

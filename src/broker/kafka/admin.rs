@@ -19,16 +19,23 @@ use rdkafka::admin::{
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
 use tracing::debug;
 
+use crate::broker::topic_settings::suffices;
 use crate::broker::{Admin, BrokerError, TopicInfo, TopicSpec};
 use crate::model::{Offset, Topic, TopicPartition};
 
 use super::limits::Limits;
+use super::refusals::Refusals;
 use super::{KafkaConfig, fault, list, settings};
 
 /// How long one request may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long to wait for a connection before asking why there is none: brokers that start may refuse
+/// a login at first.
+const LOGIN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often to look whether a new topic is known everywhere,
 const SPREAD_LOOKS: u32 = 100;
@@ -54,23 +61,54 @@ pub(super) struct KafkaAdmin {
     client: AdminClient<DefaultClientContext>,
     /// Told what the ensured topics take.
     limits: Arc<Limits>,
+    /// Tells why there is no connection.
+    refusals: Arc<Refusals>,
+    /// Where the cluster was asked for, for those who have to change something there.
+    bootstrap: String,
 }
 
 impl KafkaAdmin {
-    pub(super) fn new(config: &KafkaConfig, limits: &Arc<Limits>) -> Result<Self, BrokerError> {
+    pub(super) fn new(
+        config: &KafkaConfig,
+        limits: &Arc<Limits>,
+        refusals: &Arc<Refusals>,
+    ) -> Result<Self, BrokerError> {
         let client = settings::admin(config)
             .create()
             .map_err(|error| fault::creating("admin client", error))?;
-        Ok(Self { client, limits: Arc::clone(limits) })
+        let (limits, refusals) = (Arc::clone(limits), Arc::clone(refusals));
+        Ok(Self { client, limits, refusals, bootstrap: config.bootstrap.clone() })
     }
 
-    /// All topics. To ask for one by name would create it where brokers create on demand.
+    /// What the brokers say of themselves and of all topics. To ask for one topic by name would
+    /// create it where brokers create on demand.
+    fn metadata(&self) -> Result<Metadata, BrokerError> {
+        match self.ask(LOGIN_PATIENCE) {
+            Err(error) if error.is_transient() && self.refusals.refusal().is_none() => {
+                debug!(%error, "topics not listed yet");
+                self.ask(TIMEOUT)
+            }
+            answer => answer,
+        }
+    }
+
+    fn ask(&self, patience: Duration) -> Result<Metadata, BrokerError> {
+        let error = match self.client.inner().fetch_metadata(None, patience) {
+            Ok(metadata) => {
+                self.refusals.forget();
+                return Ok(metadata);
+            }
+            Err(error) => error,
+        };
+        if let Some(refusal) = self.refusals.refusal() {
+            return Err(BrokerError::Unavailable(refusal));
+        }
+        let words = self.refusals.words().map_or_else(String::new, |words| format!(" ({words})"));
+        Err(fault::general(&format!("listing topics of {}{words}", self.bootstrap), &error))
+    }
+
     fn seen(&self) -> Result<BTreeMap<String, Seen>, BrokerError> {
-        let metadata = self
-            .client
-            .inner()
-            .fetch_metadata(None, TIMEOUT)
-            .map_err(|error| fault::general("listing topics", &error))?;
+        let metadata = self.metadata()?;
         let mut seen = BTreeMap::new();
         for topic in metadata.topics().iter().filter(|topic| topic.error().is_none()) {
             let ready = topic.partitions().iter().all(|partition| partition.leader() >= 0);
@@ -133,7 +171,7 @@ impl KafkaAdmin {
             if let Some(limit) = limit.and_then(|limit| limit.parse().ok()) {
                 self.limits.learn(&spec.name, limit);
             }
-            compare(spec, resource)?;
+            compare(spec, resource, &self.bootstrap)?;
         }
         Ok(())
     }
@@ -195,7 +233,9 @@ impl Admin for KafkaAdmin {
             let found = seen.get(spec.name.as_str()).map(|it| it.partitions);
             let found = found.ok_or_else(|| BrokerError::UnknownTopic(spec.name.clone()))?;
             if let Some(wanted) = spec.partitions.filter(|wanted| *wanted != found) {
-                return Err(wrong(spec, "partitions", found.to_string(), wanted.to_string()));
+                let remedy = "declare as many, or let the engine make the topic under another name";
+                let (found, wanted) = (found.to_string(), wanted.to_string());
+                return Err(wrong(spec, "partitions", found, wanted, remedy.to_owned()));
             }
         }
         self.check_settings(topics)
@@ -251,26 +291,37 @@ fn nothing_declared(topics: &[TopicSpec]) -> bool {
     topics.iter().all(|spec| spec.settings.is_empty())
 }
 
-/// Compares the declared settings of a topic with what the broker says.
-fn compare(spec: &TopicSpec, resource: Option<&ConfigResource>) -> Result<(), BrokerError> {
+/// Compares the declared settings of a topic with what the broker at `bootstrap` says.
+fn compare(
+    spec: &TopicSpec,
+    resource: Option<&ConfigResource>,
+    bootstrap: &str,
+) -> Result<(), BrokerError> {
     for (name, wanted) in &spec.settings {
         let entry = resource.and_then(|resource| resource.get(name));
         let found = entry.and_then(|entry| entry.value.as_deref());
-        if found != Some(wanted.as_str()) {
+        if !found.is_some_and(|found| suffices(name, found, wanted)) {
             let found = found.unwrap_or("nothing").to_owned();
-            return Err(wrong(spec, name, found, wanted.clone()));
+            let remedy = format!(
+                "run kafka-configs.sh --bootstrap-server {bootstrap} --alter --entity-type topics \
+                 --entity-name {} --add-config {name}={wanted}",
+                spec.name
+            );
+            return Err(wrong(spec, name, found, wanted.clone(), remedy));
         }
     }
     Ok(())
 }
 
-fn wrong(spec: &TopicSpec, setting: &str, found: String, wanted: String) -> BrokerError {
-    BrokerError::WrongSetting {
-        topic: spec.name.clone(),
-        setting: setting.to_owned(),
-        found,
-        wanted,
-    }
+fn wrong(
+    spec: &TopicSpec,
+    setting: &str,
+    found: String,
+    wanted: String,
+    remedy: String,
+) -> BrokerError {
+    let (topic, setting) = (spec.name.clone(), setting.to_owned());
+    BrokerError::WrongSetting { topic, setting, found, wanted, remedy }
 }
 
 /// Wakes a thread that waits for a future.
@@ -331,20 +382,34 @@ mod tests {
     fn a_setting_that_differs_is_told_with_both_values() {
         let declared = spec(&[("retention.ms", "-1")]);
         let same = resource("retention.ms", Some("-1"));
-        assert_eq!(compare(&declared, Some(&same)), Ok(()));
+        assert_eq!(compare(&declared, Some(&same), "b:1"), Ok(()));
         let other = resource("retention.ms", Some("604800000"));
+        let text = compare(&declared, Some(&other), "b:1").unwrap_err().to_string();
         assert_eq!(
-            compare(&declared, Some(&other)),
-            Err(wrong(&declared, "retention.ms", "604800000".to_owned(), "-1".to_owned()))
+            text,
+            "topic progress exists with retention.ms = 604800000, the pipeline needs -1: run \
+             kafka-configs.sh --bootstrap-server b:1 --alter --entity-type topics --entity-name \
+             progress --add-config retention.ms=-1"
         );
+    }
+
+    #[test]
+    fn a_topic_may_take_larger_records_than_declared_but_not_smaller_ones() {
+        let declared = spec(&[("max.message.bytes", "1114124")]);
+        let larger = resource("max.message.bytes", Some("5000000"));
+        assert_eq!(compare(&declared, Some(&larger), "b:1"), Ok(()));
+        let smaller = resource("max.message.bytes", Some("1048588"));
+        assert!(compare(&declared, Some(&smaller), "b:1").is_err());
     }
 
     #[test]
     fn a_setting_that_the_broker_does_not_name_counts_as_different() {
         let declared = spec(&[("retention.ms", "-1")]);
-        assert!(compare(&declared, None).is_err());
-        assert!(compare(&declared, Some(&resource("retention.ms", None))).is_err());
-        assert!(compare(&declared, Some(&resource("cleanup.policy", Some("delete")))).is_err());
+        let unnamed = resource("retention.ms", None);
+        let another = resource("cleanup.policy", Some("delete"));
+        for found in [None, Some(&unnamed), Some(&another)] {
+            assert!(compare(&declared, found, "b:1").is_err());
+        }
     }
 
     #[test]

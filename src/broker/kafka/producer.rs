@@ -27,6 +27,7 @@ use crate::broker::{BrokerError, Delivery, Producer, ProducerRecord, QueueFull};
 use crate::model::{Headers, Offset, Partition, Topic, TopicPartition};
 
 use super::limits::Limits;
+use super::refusals::Refusals;
 use super::{KafkaConfig, fault, log_client_line, settings};
 
 /// How long the producer's thread waits for acknowledgements before it looks around.
@@ -89,6 +90,8 @@ impl Shared {
 /// librdkafka's side of [`Shared`].
 struct Context {
     shared: Arc<Shared>,
+    /// Where it leaves why it could not connect.
+    refusals: Arc<Refusals>,
 }
 
 impl ClientContext for Context {
@@ -101,6 +104,7 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        self.refusals.note(&error, reason);
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
             error!(%error, reason, "the producer cannot go on");
         } else {
@@ -134,6 +138,8 @@ pub(super) struct KafkaProducer {
     config: KafkaConfig,
     /// Which topics take small batches only.
     limits: Arc<Limits>,
+    /// Why brokers do not let it in.
+    refusals: Arc<Refusals>,
     /// For all other topics.
     usual: Client,
     /// For those, by the bytes of a batch; made when the first record needs it.
@@ -143,12 +149,17 @@ pub(super) struct KafkaProducer {
 }
 
 impl KafkaProducer {
-    pub(super) fn new(config: &KafkaConfig, limits: &Arc<Limits>) -> Result<Self, BrokerError> {
+    pub(super) fn new(
+        config: &KafkaConfig,
+        limits: &Arc<Limits>,
+        refusals: &Arc<Refusals>,
+    ) -> Result<Self, BrokerError> {
         let shared = Arc::new(Shared::default());
         Ok(Self {
             config: config.clone(),
             limits: Arc::clone(limits),
-            usual: start(&settings::producer(config), &shared)?,
+            refusals: Arc::clone(refusals),
+            usual: start(&settings::producer(config), &shared, refusals)?,
             small: Mutex::default(),
             shared,
         })
@@ -169,7 +180,8 @@ impl KafkaProducer {
         if let Some(client) = small.get(&bytes) {
             return Ok(Arc::clone(client));
         }
-        let client = start(&settings::small_batches(&self.config, bytes), &self.shared)?;
+        let settings = settings::small_batches(&self.config, bytes);
+        let client = start(&settings, &self.shared, &self.refusals)?;
         small.insert(bytes, Arc::clone(&client));
         Ok(client)
     }
@@ -198,9 +210,14 @@ impl KafkaProducer {
 }
 
 /// Makes a client and its thread.
-fn start(settings: &ClientConfig, shared: &Arc<Shared>) -> Result<Client, BrokerError> {
+fn start(
+    settings: &ClientConfig,
+    shared: &Arc<Shared>,
+    refusals: &Arc<Refusals>,
+) -> Result<Client, BrokerError> {
+    let context = Context { shared: Arc::clone(shared), refusals: Arc::clone(refusals) };
     let client: BaseProducer<Context> = settings
-        .create_with_context(Context { shared: Arc::clone(shared) })
+        .create_with_context(context)
         .map_err(|error| fault::creating("producer", error))?;
     let client = Arc::new(client);
     let (served, state) = (Arc::clone(&client), Arc::clone(shared));

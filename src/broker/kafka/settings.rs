@@ -1,8 +1,10 @@
 //! What librdkafka is told.
 //!
 //! Responsible for: the settings of consumers, the producer and the admin client; refusing
-//! properties that the engine's promises rest on; saying early what this build cannot do.
-//! Not responsible for: reading the engine's configuration file (`config`).
+//! properties that the engine's promises rest on, and those that are about login and TLS; saying
+//! early what this build cannot do.
+//! Not responsible for: reading the engine's configuration file (`config`), or how login and TLS
+//! are told (`security`).
 //!
 //! Names and defaults: librdkafka's `CONFIGURATION.md`, version 2.12.
 
@@ -28,6 +30,13 @@ const MEMORY: &str = "the engine's limits bound what the client prefetches";
 const TOPICS: &str = "topics are created as the topology declares them, or not at all";
 const BOOTSTRAP: &str = "the brokers are named by the setting bootstrap";
 const PLUGINS: &str = "no code is loaded at run time";
+const SECURITY: &str = "login and TLS have keys of their own: security, mechanism, username, \
+                        password, ca_file, certificate_file and key_file of [broker]";
+
+/// How the names of properties begin that are about login and TLS. All are refused, known ones and
+/// others: their values may be secrets, and one of them may undo another.
+const SECURITY_PREFIXES: [&str; 7] =
+    ["security.", "sasl.", "ssl.", "ssl_", "enable.ssl.", "enable.sasl.", "https."];
 
 /// Properties that are refused, with librdkafka's aliases, and why.
 const SET_BY_THE_ENGINE: &[(&str, &str)] = &[
@@ -107,18 +116,18 @@ pub(super) fn check(config: &KafkaConfig, tls: bool) -> Result<(), BrokerError> 
             "no kafka brokers are named: set bootstrap to host:port".to_owned(),
         ));
     }
-    for (name, value) in &config.properties {
-        if let Some((_, why)) = SET_BY_THE_ENGINE.iter().find(|(owned, _)| owned == name) {
+    for name in config.properties.keys() {
+        if let Some(why) = refused(name) {
             return Err(BrokerError::Fatal(format!(
                 "kafka property {name} is set by the engine and cannot be changed: {why}"
             )));
         }
-        if !tls && needs_tls(name, value) {
-            return Err(BrokerError::Fatal(format!(
-                "kafka property {name} asks for TLS or SCRAM, which this build does not have: \
-                 build with --features kafka-tls"
-            )));
-        }
+    }
+    if let Some(needs) = config.security.needs_openssl().filter(|_| !tls) {
+        return Err(BrokerError::Fatal(format!(
+            "the login or encryption of [broker] needs {needs}, which this build does not have: \
+             build with --features kafka-tls"
+        )));
     }
     let producer = producer(config);
     check_queue(&producer)?;
@@ -126,18 +135,12 @@ pub(super) fn check(config: &KafkaConfig, tls: bool) -> Result<(), BrokerError> 
     Ok(())
 }
 
-/// Whether a property only makes sense with OpenSSL inside librdkafka.
-fn needs_tls(name: &str, value: &str) -> bool {
-    let value = value.to_ascii_lowercase();
-    match name {
-        "security.protocol" => matches!(value.as_str(), "ssl" | "sasl_ssl"),
-        "sasl.mechanism" | "sasl.mechanisms" => {
-            value.starts_with("scram-") || value == "oauthbearer"
-        }
-        _ => ["ssl.", "enable.ssl.", "https.", "sasl.oauthbearer."]
-            .iter()
-            .any(|prefix| name.starts_with(prefix)),
+/// Why a user may not set this property, if so.
+fn refused(name: &str) -> Option<&'static str> {
+    if SECURITY_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
+        return Some(SECURITY);
     }
+    SET_BY_THE_ENGINE.iter().find(|(owned, _)| *owned == name).map(|(_, why)| *why)
 }
 
 /// A record that can never fit would come back as "queue full" for ever.
@@ -172,6 +175,7 @@ fn client(config: &KafkaConfig, defaults: &[(&str, &str)]) -> ClientConfig {
         client.set(name, value);
     }
     client.set("bootstrap.servers", &config.bootstrap);
+    config.security.apply(&mut client);
     client
 }
 
@@ -198,6 +202,25 @@ pub(super) fn consumer(config: &KafkaConfig, wanted: &ConsumerConfig) -> ClientC
         // The default of a second idles a consumer that does real work most of the time.
         .set("fetch.queue.backoff.ms", "5")
         .set("queued.max.messages.kbytes", prefetch_kbytes.to_string());
+    client
+}
+
+/// Settings of a reader, which is assigned what it reads. The client wants the name of a group for
+/// that; nobody joins it, and nothing is committed for it.
+pub(super) fn reader(config: &KafkaConfig) -> ClientConfig {
+    let mut client = client(config, CONSUMER_DEFAULTS);
+    client.remove("message.max.bytes");
+    client
+        .set("group.id", "tidemill-reader")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        // What was removed since the bounds were looked up is left out.
+        .set("auto.offset.reset", "earliest")
+        .set("enable.partition.eof", "true")
+        .set("isolation.level", "read_committed")
+        .set("allow.auto.create.topics", "false")
+        .set("fetch.queue.backoff.ms", "5")
+        .set("queued.max.messages.kbytes", "16384");
     client
 }
 

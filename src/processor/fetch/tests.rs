@@ -170,6 +170,27 @@ async fn own_payloads_are_read_in_place_without_room_or_request() {
     assert_eq!(bytes(&fetcher.fetch(&stub.url("/a")).await.unwrap()), b"over http");
 }
 
+/// Claims every URL, and has nothing.
+struct HasNothing;
+
+impl LocalPayloads for HasNothing {
+    fn open(&self, _url: &str) -> Option<Result<File, Failure>> {
+        let class = FailureClass::NOT_FOUND;
+        Some(Err(Failure::Retriable { class, why: "not here".to_owned(), after: None }))
+    }
+}
+
+#[tokio::test]
+async fn payloads_that_another_replica_took_are_asked_for_where_that_is_allowed() {
+    let stub = Stub::serve(|_| Answer::body(b"over http")).await;
+    let setup = setup(CAP);
+    let own = Some(Arc::new(HasNothing) as Arc<dyn LocalPayloads>);
+    let fetcher = Fetcher::new(settings(&stub), setup.spool.clone(), own).unwrap();
+    assert_eq!(bytes(&fetcher.fetch(&stub.url("/a")).await.unwrap()), b"over http");
+    let elsewhere = fetcher.fetch("http://127.0.0.1:1/a").await.unwrap_err();
+    assert_eq!(elsewhere.class(), Some(&FailureClass::NOT_FOUND), "nobody allowed that origin");
+}
+
 #[tokio::test]
 async fn own_payloads_are_capped_too_and_the_text_keeps_the_secret() {
     let stub = Stub::serve(|_| Answer::body(b"")).await;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 
 use super::*;
+use crate::model::letter::Replay;
 use crate::model::{
     Epoch, FailureClass, Fields, LogRecord, Metadata, Offset, SourceBatch, SourceRef,
     TopicPartition,
@@ -271,4 +272,48 @@ fn a_failure_behind_a_border_is_settled_through_it() {
     broken.duty(duties.remove(0)).settle(Outcome::DeadLettered);
     assert_eq!(*closed.lock().unwrap(), [("a bad".to_owned(), Outcome::DeadLettered)]);
     assert_eq!(scope.outcome(0), Some(Outcome::DeadLettered));
+}
+
+/// Means one text, when a replay is about it.
+struct Meaning(&'static str, Closed);
+
+impl Boundary for Meaning {
+    fn cross(&mut self, record: &mut Record) -> Result<Crossing, Failure> {
+        Border(self.1.clone()).cross(record)
+    }
+
+    fn is_meant(&mut self, record: &mut Record) -> Result<bool, Failure> {
+        Ok(text(record) == self.0)
+    }
+}
+
+#[test]
+fn what_a_replay_does_not_mean_goes_no_further_and_crosses_no_border() {
+    let (left, closed) = (Left::default(), Closed::default());
+    let mut first = node("words", Step::Transform(Box::new(Words)), &[1]);
+    let borders = &mut first.outputs[0].boundaries;
+    borders.push(Box::new(Border(closed.clone())));
+    borders.push(Box::new(Meaning("b", closed.clone())));
+    let nodes = vec![first, node("out", Collect::step("out", &left), &[])];
+    let mut chain = Chain::new(nodes, vec![vec![0]]);
+    let mut replayed = record("a b c");
+    let replay = Replay {
+        of: "0-1".to_owned(),
+        manifest: None,
+        member: None,
+        attempts: 1,
+        first_failed_at: None,
+    };
+    replayed.meta = Arc::new(Metadata { replay: Some(Arc::new(replay)), ..Metadata::default() });
+    for (record, wanted) in [(replayed, &["b"][..]), (record("a b c"), &["a", "b", "c"][..])] {
+        let (_scope, mut duties) = Scope::open(1);
+        let finished = chain.run(0, record, &|| {}).ok().expect("the record succeeds");
+        chain.commit(finished, duties.remove(0));
+        let parts = std::mem::take(&mut *left.lock().unwrap());
+        let texts: Vec<_> = parts.iter().map(|(text, _)| text.trim_start_matches("out:")).collect();
+        assert_eq!(texts, wanted);
+        parts.into_iter().for_each(|(_, duty)| duty.settle(Outcome::Delivered));
+        let heard: Vec<_> = closed.lock().unwrap().drain(..).map(|(text, _)| text).collect();
+        assert_eq!(heard.len(), 2 * wanted.len(), "both borders of each, and nothing else");
+    }
 }

@@ -20,7 +20,7 @@ use crate::runtime::jitter::jitter;
 use crate::runtime::lanes::{Claim, Input};
 use crate::runtime::node::Failed;
 use crate::runtime::pool::{Desk, Worker};
-use crate::telemetry::Instruments;
+use crate::telemetry::{Away, Instruments};
 
 /// Builds the chain of a lane, at its start and after each panic.
 pub type ChainFactory = Arc<dyn Fn() -> Chain + Send + Sync>;
@@ -81,7 +81,7 @@ impl Worker<Owed<Input>> for StageWorker {
     fn item(&mut self, item: Owed<Input>, desk: &Desk<Owed<Input>>) {
         let Input { entry, record } = item.value;
         let mut attempts = Attempts::default();
-        let mut unavailable: Option<Unavailable> = None;
+        let mut unavailable: Option<Away> = None;
         loop {
             let mut broken = match self.chain.run(entry, record.clone(), &|| desk.beat()) {
                 Ok(finished) => {
@@ -97,9 +97,7 @@ impl Worker<Owed<Input>> for StageWorker {
             let delay = match attempts.failed(&self.context.retry, &failure, jitter()) {
                 RetryDecision::RetryAfter(delay) => delay,
                 RetryDecision::Unavailable { retry_after } => {
-                    unavailable.get_or_insert_with(|| {
-                        Unavailable::start(&self.context.instruments, &broken.node, &failure)
-                    });
+                    unavailable.get_or_insert_with(|| self.context.away(&broken.node, &failure));
                     retry_after
                 }
                 RetryDecision::DeadLetter => {
@@ -122,19 +120,10 @@ impl Worker<Owed<Input>> for StageWorker {
     }
 }
 
-/// Counts a node whose dependency is away, for as long as it is.
-struct Unavailable(Arc<Instruments>);
-
-impl Unavailable {
-    fn start(instruments: &Arc<Instruments>, node: &NodeName, failure: &Failure) -> Self {
+impl StageContext {
+    /// The node is unavailable for as long as what this returns lives.
+    fn away(&self, node: &NodeName, failure: &Failure) -> Away {
         tracing::warn!(%node, error = %failure, "dependency away, trying on");
-        instruments.unavailable.add(1);
-        Self(instruments.clone())
-    }
-}
-
-impl Drop for Unavailable {
-    fn drop(&mut self) {
-        self.0.unavailable.sub(1);
+        self.instruments.unavailable.enter(node.as_str(), failure)
     }
 }

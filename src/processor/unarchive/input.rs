@@ -3,7 +3,8 @@
 //! Responsible for: inflating gzip (RFC 1952, any number of members, trailers checked), the caps
 //! on bytes, ratio and time, counted on what is really read, and telling data that ends early from
 //! data that is damaged and from a disk that fails.
-//! Not responsible for: what the bytes mean (`entries`).
+//! Not responsible for: what the bytes mean (`entries`), or the members of a zip archive (`zip`),
+//! which are counted here as well.
 //!
 //! Strict about the end: behind the last gzip member there may be nothing, not even zeros. Bytes
 //! there would be dropped in silence otherwise.
@@ -49,7 +50,7 @@ impl<'a> Meter<'a> {
     }
 
     /// `count` more bytes came out of `packed` bytes so far; `None` if nothing was packed.
-    fn count(&mut self, count: usize, packed: Option<u64>) -> Result<(), ArchiveError> {
+    pub(super) fn count(&mut self, count: usize, packed: Option<u64>) -> Result<(), ArchiveError> {
         (self.progress)();
         self.unpacked += count as u64;
         let limits = &self.limits;

@@ -1,7 +1,8 @@
 //! Unpacks an archive into one spool file.
 //!
 //! Responsible for: telling tar from a single packed file, writing the content of every regular
-//! file behind the one before, with digest and cap, and keeping the index document in memory.
+//! file behind the one before, with digest and cap, and keeping the index document in memory. A
+//! digest is that of the content, whatever it came packed in.
 //! Not responsible for: which members are wanted. That is often known only at the end, when the
 //! index was the last member, so all of them are written.
 
@@ -12,8 +13,9 @@ use crate::model::Digest;
 use crate::model::identity::DigestBuilder;
 use crate::processor::config::{ArchiveIndex, ArchiveLimits};
 use crate::processor::unarchive::entries::{self, Block, Entries};
-use crate::processor::unarchive::input::Input;
-use crate::processor::unarchive::{ArchiveError, names};
+use crate::processor::unarchive::input::{Input, Meter};
+use crate::processor::unarchive::zip::Zip;
+use crate::processor::unarchive::{ArchiveError, Packed, names};
 use crate::spool::SpoolWriter;
 
 /// Content moves in pieces of this size.
@@ -67,7 +69,8 @@ pub(super) fn unpack(
     let filled = input.fill(&mut first)?;
     let tar = filled == first.len() && entries::begins_tar(&first);
     if !tar && !input.is_gzip() {
-        return Err(ArchiveError::Bad("not gzip, and not a tar archive either".to_owned()));
+        let why = "not gzip, not zip, and not a tar archive either".to_owned();
+        return Err(ArchiveError::Bad(why));
     }
     let mut unpacking =
         Unpacking { rules, writer, contents: Contents::default(), piece: vec![0; PIECE] };
@@ -76,6 +79,27 @@ pub(super) fn unpack(
     } else {
         unpacking.single(input, &first[..filled])?;
     }
+    Ok(unpacking.contents)
+}
+
+/// Reads all members of the zip archive `packed` and writes their content to `writer`.
+pub(super) fn unpack_zip(
+    packed: &Packed,
+    meter: Meter<'_>,
+    rules: &Rules<'_>,
+    writer: &mut SpoolWriter,
+) -> Result<Contents, ArchiveError> {
+    let mut zip = Zip::open(packed, meter, rules.limits.entries)?;
+    let mut unpacking =
+        Unpacking { rules, writer, contents: Contents::default(), piece: vec![0; PIECE] };
+    while let Some(file) = zip.next_file()? {
+        if file.size > rules.limits.entry {
+            // The archive may not hold more than it says, and there is no use in reading so much.
+            return Err(unpacking.entry_too_large(&file.name));
+        }
+        unpacking.store(file.name, &mut |piece| zip.content(piece))?;
+    }
+    unpacking.contents.directories = zip.directories;
     Ok(unpacking.contents)
 }
 

@@ -55,6 +55,8 @@ pub struct Plan {
     pub pipeline: PipelineName,
     /// Path of an object.
     pub path: Template,
+    /// Bytes that the root puts in front of it.
+    pub prefix_bytes: usize,
     /// Columns that the path needs.
     pub columns: Vec<String>,
     /// Columns that are left out of the file.
@@ -276,8 +278,9 @@ impl Run {
         self.like.meta = plain;
         let bound = plan.path.bind(fields::into_tree(&mut self.like)?, &metadata)?;
         let path = bound.render(texts)?;
-        if path.len() + SUFFIX > MAX_PATH {
-            let why = format!("the path of an object has {} bytes, {MAX_PATH} at most", path.len());
+        let bytes = plan.prefix_bytes + path.len();
+        if bytes + SUFFIX > MAX_PATH {
+            let why = format!("the path of an object has {bytes} bytes, {MAX_PATH} at most");
             return Err(Failure::poison(BAD_PATH, why));
         }
         object_store::path::Path::parse(&path)

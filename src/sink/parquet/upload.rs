@@ -11,11 +11,12 @@ use crate::model::event::{MemberFacts, ObjectFact};
 use crate::model::{NodeName, Outcome};
 use crate::progress::retry::{Availability, RetryPolicy, Transition};
 use crate::runtime::clock::SharedClock;
+use crate::runtime::fault::{Point, crash_point};
 use crate::runtime::jitter::jitter;
 use crate::sink::parquet::object::FinishedObject;
 use crate::sink::parquet::root::{ObjectRoot, RootError};
 use crate::sink::parquet::writer::ObjectPackage;
-use crate::telemetry::Instruments;
+use crate::telemetry::{Away, Instruments};
 
 /// What an upload needs; the same for every incarnation of the actor. Cheap to clone.
 #[derive(Clone)]
@@ -26,6 +27,8 @@ pub struct UploadContext {
     instruments: Arc<Instruments>,
     policy: RetryPolicy,
     availability: Arc<Mutex<Availability>>,
+    /// There while the store is away.
+    away: Arc<Mutex<Option<Away>>>,
 }
 
 impl UploadContext {
@@ -36,8 +39,8 @@ impl UploadContext {
         clock: SharedClock,
         instruments: Arc<Instruments>,
     ) -> Self {
-        let (policy, availability) = (RetryPolicy::default(), Arc::default());
-        Self { node, root, clock, instruments, policy, availability }
+        let (policy, availability, away) = Default::default();
+        Self { node, root, clock, instruments, policy, availability, away }
     }
 
     /// Pauses between attempts under another policy.
@@ -67,12 +70,14 @@ impl UploadContext {
     }
 
     async fn put(&self, object: &FinishedObject) {
+        crash_point(Point::ObjectPut);
         let mut attempt = 0;
         while let Err(error) = self.root.put(&object.path, &object.content).await {
             attempt += 1;
             self.failed(&error);
             tokio::time::sleep(self.policy.delay(attempt, jitter())).await;
         }
+        crash_point(Point::ObjectRenamed);
         self.reached();
     }
 
@@ -83,7 +88,7 @@ impl UploadContext {
             schema: object.schema.as_deref().map(str::to_owned),
             rows: object.rows,
             bytes: object.content.bytes(),
-            columns: object.columns,
+            partition_values: object.columns,
         }
     }
 
@@ -91,16 +96,20 @@ impl UploadContext {
         let now = self.clock.now().0;
         let mut availability = self.availability.lock().unwrap_or_else(PoisonError::into_inner);
         if availability.failed(now) == Some(Transition::Lost) {
-            self.instruments.unavailable.add(1);
+            self.stands(Some(self.instruments.unavailable.enter(self.node.as_str(), error)));
             tracing::warn!(node = %self.node, %error, "object store away, trying on");
         }
+    }
+
+    fn stands(&self, away: Option<Away>) {
+        *self.away.lock().unwrap_or_else(PoisonError::into_inner) = away;
     }
 
     fn reached(&self) {
         let now = self.clock.now().0;
         let mut availability = self.availability.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(Transition::Recovered { after, attempts }) = availability.reached(now) {
-            self.instruments.unavailable.sub(1);
+            self.stands(None);
             tracing::warn!(node = %self.node, ?after, attempts, "object store is back");
         }
     }

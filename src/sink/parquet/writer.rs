@@ -10,6 +10,7 @@ use crate::runtime::inbox::{Address, TrySendError};
 use crate::runtime::node::{Duties, ScopeId, Stopped, Writer};
 use crate::sink::config;
 use crate::sink::parquet::object::{FinishedObject, properties};
+use crate::sink::parquet::root::Place;
 use crate::sink::parquet::run::{Ledger, Plan, Run};
 use crate::sink::parquet::segments::Segments;
 use crate::spool::Spool;
@@ -74,6 +75,7 @@ impl ParquetWriter {
         let plan = Plan {
             pipeline,
             path: config.path.clone(),
+            prefix_bytes: Place::parse(&config.url).map_or(0, |place| place.prefix().len()),
             columns: config.path.columns(),
             omit: config.omit.clone(),
             object_rows: config.object_rows,

@@ -3,14 +3,16 @@
 use std::sync::mpsc::{Receiver, channel};
 
 use super::*;
+use crate::broker::kafka::Security;
 
 const SOON: Duration = Duration::from_secs(30);
 
 fn producer(properties: &[(&str, &str)]) -> KafkaProducer {
     let properties: BTreeMap<String, String> =
         properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let config = KafkaConfig { bootstrap: "127.0.0.1:1".to_owned(), properties };
-    KafkaProducer::new(&config, &Arc::new(Limits::new(1_000_000))).unwrap()
+    let (bootstrap, security) = ("127.0.0.1:1".to_owned(), Security::default());
+    let config = KafkaConfig { bootstrap, properties, security };
+    KafkaProducer::new(&config, &Arc::new(Limits::new(1_000_000)), &Arc::default()).unwrap()
 }
 
 fn record(bytes: usize) -> ProducerRecord {

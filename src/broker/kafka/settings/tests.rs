@@ -2,13 +2,23 @@
 
 use std::collections::BTreeMap;
 
+use secrecy::SecretString;
+
 use super::*;
-use crate::broker::kafka::KafkaBroker;
+use crate::broker::kafka::{KafkaBroker, Login, Mechanism, Security, Tls};
 
 fn config(properties: &[(&str, &str)]) -> KafkaConfig {
     let properties: BTreeMap<String, String> =
         properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    KafkaConfig { bootstrap: "127.0.0.1:9092".to_owned(), properties }
+    let (bootstrap, security) = ("127.0.0.1:9092".to_owned(), Security::default());
+    KafkaConfig { bootstrap, properties, security }
+}
+
+/// Settings with a login.
+fn logged_in(mechanism: Mechanism, tls: Option<Tls>) -> KafkaConfig {
+    let (username, password) = ("alice".to_owned(), SecretString::from("hunter2"));
+    let login = Some(Login { mechanism, username, password });
+    KafkaConfig { security: Security { login, tls }, ..config(&[]) }
 }
 
 fn refusal(properties: &[(&str, &str)], tls: bool) -> String {
@@ -26,8 +36,8 @@ fn every_property_that_the_engine_sets_is_refused_by_name() {
 #[test]
 fn what_the_engine_sets_on_a_client_no_user_can_set() {
     let group = ConsumerConfig::new("g", vec!["orders".into()]);
-    let plain = config(&[]);
-    let clients = [consumer(&plain, &group), producer(&plain), admin(&plain)];
+    let secured = logged_in(Mechanism::ScramSha256, Some(Tls::default()));
+    let clients = [consumer(&secured, &group), producer(&secured), admin(&secured)];
     let overridable: Vec<&str> = [CLIENT_DEFAULTS, CONSUMER_DEFAULTS, PRODUCER_DEFAULTS]
         .iter()
         .flat_map(|defaults| defaults.iter().map(|(name, _)| *name))
@@ -35,35 +45,45 @@ fn what_the_engine_sets_on_a_client_no_user_can_set() {
     for name in
         clients.iter().flat_map(|client| client.config_map().into_keys().collect::<Vec<_>>())
     {
-        let owned = SET_BY_THE_ENGINE.iter().any(|(owned, _)| *owned == name);
-        assert!(owned != overridable.contains(&name), "{name}");
+        assert!(refused(name).is_some() != overridable.contains(&name), "{name}");
+    }
+}
+
+#[test]
+fn login_and_tls_cannot_be_smuggled_in_as_properties() {
+    for name in [
+        "security.protocol",
+        "sasl.mechanisms",
+        "sasl.password",
+        "sasl.oauthbearer.client.secret",
+        "ssl.key.pem",
+        "ssl_key",
+        "enable.ssl.certificate.verification",
+        "enable.sasl.oauthbearer.unsecure.jwt",
+        "https.ca.pem",
+    ] {
+        let text = refusal(&[(name, "hunter2")], true);
+        assert!(text.contains(name) && text.contains("of [broker]"), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
     }
 }
 
 #[test]
 fn tls_and_scram_without_the_feature_name_the_feature() {
-    for property in [
-        ("security.protocol", "SASL_SSL"),
-        ("security.protocol", "ssl"),
-        ("sasl.mechanism", "SCRAM-SHA-512"),
-        ("sasl.mechanisms", "OAUTHBEARER"),
-        ("ssl.ca.location", "/etc/ssl/ca.pem"),
-        ("enable.ssl.certificate.verification", "true"),
+    for (config, needs) in [
+        (logged_in(Mechanism::ScramSha256, None), "SCRAM-SHA-256"),
+        (logged_in(Mechanism::ScramSha512, None), "SCRAM-SHA-512"),
+        (logged_in(Mechanism::Plain, Some(Tls::default())), "TLS"),
     ] {
-        let text = refusal(&[property], false);
-        assert!(text.contains("--features kafka-tls") && text.contains(property.0), "{text}");
+        let text = check(&config, false).unwrap_err().to_string();
+        assert!(text.contains("--features kafka-tls") && text.contains(needs), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
     }
 }
 
 #[test]
-fn plain_sasl_needs_no_feature() {
-    let properties = [
-        ("security.protocol", "SASL_PLAINTEXT"),
-        ("sasl.mechanism", "PLAIN"),
-        ("sasl.username", "alice"),
-        ("sasl.password", "hunter2"),
-    ];
-    assert_eq!(check(&config(&properties), false), Ok(()));
+fn a_plain_login_needs_no_feature() {
+    assert_eq!(check(&logged_in(Mechanism::Plain, None), false), Ok(()));
 }
 
 #[test]
@@ -86,15 +106,17 @@ fn the_largest_record_has_to_fit_the_queue() {
 
 #[test]
 fn a_broker_needs_somewhere_to_connect_to() {
-    let empty = KafkaConfig { bootstrap: " ".to_owned(), properties: BTreeMap::new() };
+    let empty = KafkaConfig { bootstrap: " ".to_owned(), ..config(&[]) };
     assert!(matches!(KafkaBroker::new(empty), Err(BrokerError::Fatal(_))));
 }
 
 #[test]
-fn debug_output_shows_no_property_value() {
-    let broker = KafkaBroker::new(config(&[("sasl.password", "hunter2")])).unwrap();
+fn debug_output_shows_no_property_value_and_no_password() {
+    let properties = config(&[("client.id", "hunter2")]).properties;
+    let config = KafkaConfig { properties, ..logged_in(Mechanism::Plain, None) };
+    let broker = KafkaBroker::new(config).unwrap();
     let text = format!("{broker:?}");
-    assert!(text.contains("sasl.password") && !text.contains("hunter2"), "{text}");
+    assert!(text.contains("client.id") && !text.contains("hunter2"), "{text}");
 }
 
 #[test]

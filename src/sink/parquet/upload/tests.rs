@@ -69,7 +69,7 @@ async fn a_package_is_settled_with_the_facts_of_its_objects_once_they_are_durabl
     assert!(fact.url.ends_with("/lake/a/y.parquet"), "{}", fact.url);
     assert_eq!((fact.rows, fact.bytes, fact.schema.as_deref()), (4, 4, Some("pods")));
     assert_eq!(fact.sink.as_str(), "lake");
-    assert_eq!(fact.columns["month"], "03");
+    assert_eq!(fact.partition_values["month"], "03");
     assert_eq!(std::fs::read(folder.path().join("lake/a/y.parquet")).unwrap(), b"PAR1");
     assert_eq!(instruments.objects.get(), 2);
 }

@@ -33,6 +33,7 @@ impl Bench {
     fn new(change: impl FnOnce(&mut config::ParquetSink)) -> Self {
         let mut config = config::ParquetSink {
             url: "unused".into(),
+            s3: None,
             path: Template::parse(PATH).unwrap(),
             omit: vec!["month".into()],
             zstd: 1,
