@@ -7,9 +7,12 @@
 //! 4 stopped by a limit that was set, 5 a fault of the engine.
 
 mod check;
+mod dead_letters;
 mod demo;
 mod describe;
 mod manifests;
+mod reach;
+mod remote;
 mod run;
 mod tables;
 
@@ -86,10 +89,15 @@ enum Command {
     #[command(after_help = "Examples:\n  tidemill describe topologies/passthrough.toml\n  \
                             tidemill describe topologies/passthrough.toml --format mermaid")]
     Describe(describe::Arguments),
-    /// Answers what is known of manifests, also while a pipeline runs.
+    /// Answers what is known of manifests, also while a pipeline runs, and sends commands to them.
     #[command(after_help = "Examples:\n  tidemill manifests list --phase open\n  \
-                            tidemill manifests explain 3e1f6af5-e156-4863-a7a2-8dd7858f596d")]
+                            tidemill manifests explain 3e1f6af5-e156-4863-a7a2-8dd7858f596d\n  \
+                            tidemill manifests force 3e1f6af5 --why 'the last file will not come'")]
     Manifests(manifests::Arguments),
+    /// Looks at records that failed for good, tries them again, lets them go.
+    #[command(after_help = "Examples:\n  tidemill dead-letters list --state waiting\n  \
+                            tidemill dead-letters replay --id 0-17 --why 'schema is mended'")]
+    DeadLetters(dead_letters::Arguments),
     /// Prints rows of declared tables and views.
     #[command(after_help = "Examples:\n  tidemill tables show ocp_usage_summary --output csv")]
     Tables(tables::Arguments),
@@ -135,10 +143,15 @@ fn dispatch(arguments: Arguments) -> Exit {
     if let Err(error) = logs::start(level, format) {
         return refuse(&error);
     }
+    #[cfg(feature = "fault-injection")]
+    if let Err(why) = crate::runtime::fault::arm(&env::process) {
+        return refuse(&why);
+    }
     match arguments.command {
         Command::Run(arguments) => run::run(arguments, config),
         Command::Check(arguments) => check::check(&arguments),
         Command::Manifests(arguments) => manifests::manifests(&arguments, &config),
+        Command::DeadLetters(arguments) => dead_letters::dead_letters(&arguments, &config),
         Command::Tables(arguments) => tables::tables(&arguments, &config),
         Command::Demo(arguments) => demo::demo(arguments, config),
         Command::Describe(arguments) => describe::describe(&arguments, &config),

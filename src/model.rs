@@ -9,6 +9,7 @@ pub mod body;
 pub mod coordinates;
 pub mod event;
 pub mod identity;
+pub mod letter;
 pub mod outcome;
 pub mod record;
 

@@ -1,13 +1,20 @@
-//! What can be asked of a pipeline while it runs, and when it does not.
+//! What can be asked of a pipeline while it runs, and when it does not; and what operators can do.
 //!
-//! Responsible for: questions about manifests, their members, deliveries and tables, answered as
-//! data that serializes and, where people read it, as text. The command line and the HTTP API
-//! show the same answers.
+//! Responsible for: questions about manifests, their members, deliveries, dead letters and tables,
+//! answered as data that serializes and, where people read it, as text; commands to manifests,
+//! replaying and discarding dead letters, and the audit of both. The command line and the HTTP
+//! API show and do the same.
 //! Not responsible for: arguments, output formats and exit codes (`cli`), or storing (`state`).
 //!
-//! Everything reads: changes go through the progress topic, so that each manifest keeps its single
-//! writer. Start reading at [`explanation::explain`].
+//! Questions only read. Changes go through topics, so that each manifest keeps its single writer:
+//! commands through the progress topic, replays through the topic of replays, and that a dead
+//! letter was replayed or discarded is read back from the audit. Start reading at
+//! [`explanation::explain`] and [`commands::Operator`].
 
+mod acked;
+pub mod audit;
+pub mod commands;
+pub mod dead_letters;
 mod deliveries;
 pub mod explanation;
 pub mod manifests;
@@ -15,20 +22,34 @@ pub mod tables;
 pub mod text;
 pub mod time;
 
+pub use commands::{Asked, Commanded, Operator, OperatorTopics};
 pub use deliveries::Delivery;
 
+use crate::broker::BrokerError;
 use crate::model::PipelineName;
 use crate::state::{StateError, StateStore};
 
-/// Why a question has no answer.
+/// Why a question has no answer, or a change was not made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpsError {
     /// It names something that there is not; the text says what there is instead.
     #[error("{0}")]
     Unknown(String),
+    /// It makes no sense as it was asked.
+    #[error("{0}")]
+    Invalid(String),
+    /// It cannot be done as things stand; the text says why.
+    #[error("{0}")]
+    Refused(String),
     /// The store did not answer.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The log did not answer.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// A fault of the engine.
+    #[error("{0}")]
+    Internal(String),
 }
 
 /// The pipeline that a question is about: the one called `wanted`, or the only one in the store.

@@ -1,7 +1,7 @@
 //! Sources: from the log to the first stage, and back to the committed offset.
 //!
-//! Responsible for: one consumer actor per assigned partition, on top of `broker::group`; the
-//! HTTP ingress that announces uploads on a topic.
+//! Responsible for: one consumer actor per assigned partition, on top of `broker::group`; dead
+//! letters that are replayed; the HTTP ingress that announces uploads on a topic.
 //! Not responsible for: what happens to a record (`processor`, `sink`), nor for the rules of
 //! offsets (`progress::tracker`, `progress::positions`).
 //!
@@ -14,7 +14,9 @@
 
 pub mod config;
 pub mod ingress;
+pub mod lag;
 pub mod partition_consumer;
+pub mod replay;
 pub mod start;
 pub mod watchdog;
 

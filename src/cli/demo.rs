@@ -26,7 +26,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::cli::Exit;
 use crate::cli::demo::client::{Client, PostError};
 use crate::cli::demo::display::Display;
 use crate::cli::demo::generator::{Plan, Scale};
@@ -34,6 +33,7 @@ use crate::cli::demo::journal::{Journal, JournalError, Subject};
 use crate::cli::demo::report::Went;
 use crate::cli::demo::samples::Samples;
 use crate::cli::demo::watch::{Input, Watch};
+use crate::cli::{Exit, run};
 use crate::config::{Config, env};
 use crate::engine::{self, EngineError, Running};
 use crate::runtime::clock::SystemClock;
@@ -186,7 +186,9 @@ impl Demo {
         let shutdown = Shutdown::new();
         shutdown.on_signals();
         let state = self.config.state_path();
+        let api = if self.serve { run::api(&self.config, &self.topology.name)? } else { None };
         let running = engine::start(self.topology.clone(), self.config.clone(), &shutdown).await?;
+        run::attach(api.as_ref(), &running);
         let (watch, address) = self.watch(&running)?;
         let ended = running.ended();
         tokio::pin!(ended);
@@ -206,7 +208,11 @@ impl Demo {
         } else {
             shutdown.drain();
         }
-        ended.await?;
+        let ended = ended.await;
+        if let Some(api) = api {
+            api.stop().await;
+        }
+        ended?;
         worked
     }
 

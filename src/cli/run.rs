@@ -1,14 +1,19 @@
 //! `tidemill run`.
 //!
-//! Responsible for: running one topology until a signal or an error ends it.
-//! Not responsible for: how it runs and drains (`engine`).
+//! Responsible for: running one topology until a signal or an error ends it, and serving its API
+//! meanwhile.
+//! Not responsible for: how it runs and drains (`engine`), or what the API answers (`api`).
 
 use std::path::PathBuf;
 
 use super::{Exit, load};
+use crate::api::{ApiContext, ApiServer};
 use crate::config::Config;
-use crate::engine::{self, Ended, EngineError};
+use crate::engine::{self, Ended, EngineError, Running};
+use crate::model::PipelineName;
+use crate::runtime::escalation::Ending;
 use crate::runtime::shutdown::Shutdown;
+use crate::topology::Topology;
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -33,7 +38,7 @@ pub fn run(arguments: Arguments, config: Config) -> Exit {
     let ended = actix::System::new().block_on(async move {
         let shutdown = Shutdown::new();
         shutdown.on_signals();
-        engine::run(topology, config, shutdown).await
+        work(topology, config, &shutdown).await
     });
     match ended {
         Ok(Ended { complete: true }) => Exit::Ok,
@@ -45,5 +50,48 @@ pub fn run(arguments: Arguments, config: Config) -> Exit {
             eprintln!("error: {why}");
             ending.into()
         }
+    }
+}
+
+async fn work(
+    topology: Topology,
+    config: Config,
+    shutdown: &Shutdown,
+) -> Result<Ended, EngineError> {
+    let api = api(&config, &topology.name)?;
+    let ended = match engine::start(topology, config, shutdown).await {
+        Ok(running) => {
+            attach(api.as_ref(), &running);
+            running.ended().await
+        }
+        Err(error) => Err(error),
+    };
+    if let Some(api) = api {
+        api.stop().await;
+    }
+    ended
+}
+
+/// Serves the API of a pipeline that is about to start, unless the settings say not to.
+pub(super) fn api(
+    config: &Config,
+    pipeline: &PipelineName,
+) -> Result<Option<ApiServer>, EngineError> {
+    if !config.api.enabled {
+        return Ok(None);
+    }
+    let server = ApiServer::start(&config.api, pipeline);
+    let unusable = |why: String| EngineError { ending: Ending::Dependency, why };
+    server.map(Some).map_err(|error| unusable(error.to_string()))
+}
+
+/// From now on the API serves this pipeline.
+pub(super) fn attach(api: Option<&ApiServer>, running: &Running) {
+    if let Some(api) = api {
+        api.attach(ApiContext {
+            operator: running.operator(),
+            health: running.health(),
+            metrics: running.metrics(),
+        });
     }
 }

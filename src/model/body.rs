@@ -96,7 +96,12 @@ impl Blob {
 
     /// A reader from the start of the slice; readers do not disturb each other.
     pub fn open(&self) -> BlobReader {
-        BlobReader { blob: self.clone(), at: 0 }
+        self.open_at(0)
+    }
+
+    /// A reader from `offset` of the slice on; behind its end there is nothing.
+    pub fn open_at(&self, offset: u64) -> BlobReader {
+        BlobReader { blob: self.clone(), at: offset.min(self.len) }
     }
 }
 

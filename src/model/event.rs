@@ -69,9 +69,9 @@ pub struct ObjectFact {
     pub rows: u64,
     /// Its size.
     pub bytes: u64,
-    /// Values of the path's columns (`year`, `month`, `usage_date`), for the catalogue.
-    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
-    pub columns: serde_json::Map<String, Value>,
+    /// Values of the columns in its path (`year`, `month`, `usage_date`), for the catalogue.
+    #[serde(default, alias = "columns", skip_serializing_if = "serde_json::Map::is_empty")]
+    pub partition_values: serde_json::Map<String, Value>,
 }
 
 /// Why a member failed.
@@ -142,8 +142,15 @@ pub struct Expected {
     pub kind: NodeName,
     /// The manifest.
     pub manifest: ManifestKey,
-    /// Ids of the members; sets only add.
+    /// Ids of the members; sets only add, unless a higher version replaces them.
     pub members: Vec<MemberId>,
+    /// Version of the list, where the declaration has one; a list without is the lowest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<i64>,
+    /// Points in time that the declared deadlines of that number wait for, in milliseconds since
+    /// the Unix epoch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub due: Vec<Option<i64>>,
     /// Attributes that actions and queries use.
     #[serde(default)]
     pub facts: serde_json::Map<String, Value>,
@@ -198,4 +205,47 @@ pub enum CommandAction {
     Reopen,
     /// Try its blocked actions again.
     Retry,
+    /// Let none of an open manifest's deadlines act for so long from now on.
+    Extend {
+        /// How long.
+        by_seconds: u64,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_says_its_action_in_a_word_or_with_how_much() {
+        let table = [
+            (r#""force""#, CommandAction::Force),
+            (r#""cancel""#, CommandAction::Cancel),
+            (r#""reopen""#, CommandAction::Reopen),
+            (r#""retry""#, CommandAction::Retry),
+            (r#"{"extend":{"by_seconds":3600}}"#, CommandAction::Extend { by_seconds: 3_600 }),
+        ];
+        for (text, action) in table {
+            assert_eq!(serde_json::to_string(&action).unwrap(), text);
+            let event = format!(
+                r#"{{"event":"command","manifest":"m","action":{text},"who":"a","why":"b","at":1}}"#
+            );
+            let ProgressEvent::Command(command) = serde_json::from_str(&event).unwrap() else {
+                panic!("no command: {event}")
+            };
+            assert_eq!(command.action, action);
+        }
+    }
+
+    #[test]
+    fn a_list_that_says_nothing_of_versions_is_read_and_written_as_ever() {
+        let text = concat!(
+            r#"{"event":"expected","kind":"report","manifest":"m","members":["a"],"facts":{},"#,
+            r#""at":1}"#
+        );
+        let event: ProgressEvent = serde_json::from_str(text).unwrap();
+        let ProgressEvent::Expected(expected) = &event else { panic!("no list") };
+        assert_eq!((expected.version, expected.due.len()), (None, 0));
+        assert_eq!(serde_json::to_string(&event).unwrap(), text);
+    }
 }

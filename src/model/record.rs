@@ -10,7 +10,8 @@ use bytes::Bytes;
 
 use super::body::Body;
 use super::coordinates::{Epoch, Offset, TopicPartition};
-use super::identity::{Digest, ManifestKey, MemberId};
+use super::identity::{Digest, ManifestKey, MemberId, NodeName};
+use super::letter::Replay;
 
 /// Headers in the order in which they were produced; names may repeat.
 pub type Headers = Vec<(String, Bytes)>;
@@ -104,6 +105,10 @@ pub struct Metadata {
     pub schema: Option<Arc<str>>,
     /// Number of the part within its member and schema (`%part`).
     pub part: Option<u32>,
+    /// Node of the source that it came from.
+    pub source: Option<NodeName>,
+    /// The dead letter that it replays.
+    pub replay: Option<Arc<Replay>>,
 }
 
 /// The fields of a record: a JSON-like object.

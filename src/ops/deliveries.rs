@@ -3,14 +3,15 @@
 //! Responsible for: where a delivery goes, how often it was tried, and what it waits for.
 //! Not responsible for: delivering (`completion::dispatcher`).
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::ops::time::Time;
 use crate::state::{OutboxStatus, OutboxTarget};
 
 /// One delivery that a completion owes or has made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Delivery {
     /// Name of the action.
     pub action: String,
@@ -21,6 +22,7 @@ pub struct Delivery {
     /// `topic NAME`, or a URL without its user and query, which may be secret.
     pub to: String,
     /// What the receiver tells repeats apart by.
+    #[schema(value_type = String)]
     pub idempotency_key: Uuid,
     /// Attempts made.
     pub attempts: u32,

@@ -2,17 +2,21 @@
 //!
 //! Responsible for: what a manifest's stored state means: where it stands, who is missing, who
 //! failed and where its record lies, what blocks its completion, which deliveries are owed.
-//! Not responsible for: the words (`wording`), what to do about it (`advice`), or finding it
-//! (`manifests`).
+//! Not responsible for: the words (`wording`), what to do about it (`advice`), the dead letters of
+//! its members (`letters`), or finding it (`manifests`).
 //!
 //! All of it is derived from one state of the store and a point in time, so an explanation can be
 //! had while the engine runs, and after it has died.
 
 mod advice;
+mod letters;
 mod wording;
 
-use serde::Serialize;
+pub use letters::explain_with_letters;
+
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use crate::model::event::MemberState;
 use crate::model::{ManifestKey, PipelineName, Topic};
@@ -32,7 +36,7 @@ const NAMED: usize = 10;
 const BLOCKED: &str = "blocked: ";
 
 /// Where a manifest stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
     /// Open: no *expected* event has arrived, so nobody knows which members there have to be.
@@ -54,7 +58,7 @@ pub enum Standing {
 }
 
 /// Members by how they ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MemberCounts {
     /// Members that the manifest lists.
     pub expected: u64,
@@ -75,7 +79,7 @@ impl MemberCounts {
         let mut counts = Self::default();
         for member in members {
             if !member.expected {
-                counts.unexpected += 1;
+                counts.unexpected += u64::from(!is_pending(member));
                 continue;
             }
             counts.expected += 1;
@@ -91,7 +95,7 @@ impl MemberCounts {
 }
 
 /// A member that failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FailedMember {
     /// Its id.
     pub member: String,
@@ -105,6 +109,9 @@ pub struct FailedMember {
     pub why: Option<String>,
     /// When it settled.
     pub settled_at: Option<Time>,
+    /// Ids of its dead letters that wait, as far as they were looked for.
+    #[serde(default)]
+    pub dead_letters: Vec<String>,
 }
 
 impl FailedMember {
@@ -117,21 +124,23 @@ impl FailedMember {
             node: failure.map(|failure| failure.node.to_string()),
             why: failure.map(|failure| failure.why.clone()),
             settled_at: row.settled_at.map(Time),
+            dead_letters: Vec::new(),
         }
     }
 }
 
 /// A completion that an action refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BlockedBy {
     /// What failed, the action's name first.
     pub error: String,
     /// For which reason the manifest was to complete.
+    #[schema(value_type = String)]
     pub would_complete_by: CompletedBy,
 }
 
 /// Why a manifest is where it is.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Explanation {
     /// The pipeline.
     pub pipeline: String,
@@ -142,7 +151,7 @@ pub struct Explanation {
     /// The progress partition that owns it.
     pub shard: i32,
     /// `open`, `complete`, `cancelled` or `failed`.
-    pub phase: &'static str,
+    pub phase: String,
     /// Where it stands, more exactly.
     pub standing: Standing,
     /// Revision that completes next, or that completed last; from 1.
@@ -150,6 +159,7 @@ pub struct Explanation {
     /// Whether an *expected* event has arrived.
     pub announced: bool,
     /// Attributes from *expected* events.
+    #[schema(value_type = Object)]
     pub facts: Map<String, Value>,
     /// The point in time at which this was so.
     pub now: Time,
@@ -161,7 +171,8 @@ pub struct Explanation {
     pub quiet_ms: Age,
     /// Completion.
     pub completed_at: Option<Time>,
-    /// Why it completed: `all_done`, `tolerated`, `deadline` or `forced`.
+    /// Why it completed: `all_done`, `tolerated`, `quorum`, `predicate`, `deadline` or `forced`.
+    #[schema(value_type = Option<String>)]
     pub completed_by: Option<CompletedBy>,
     /// Its members in numbers.
     pub members: MemberCounts,
@@ -185,6 +196,9 @@ pub struct Explanation {
     pub conflicts: u64,
     /// Events that came after its end.
     pub late: u64,
+    /// Lists that came under an older version than the one known.
+    #[serde(default)]
+    pub outdated: u64,
     /// What the store remembers of its end in words.
     pub note: Option<String>,
     /// What its completions owe and have delivered, oldest first.
@@ -227,7 +241,7 @@ impl Explanation {
             manifest: row.manifest.to_string(),
             kind: row.kind.to_string(),
             shard: row.shard,
-            phase: row.phase.as_str(),
+            phase: row.phase.as_str().to_owned(),
             standing: standing(row, &counts),
             revision: row.revision,
             announced: row.announced,
@@ -249,6 +263,7 @@ impl Explanation {
             duplicates: row.duplicates,
             conflicts: row.conflicts,
             late: row.late,
+            outdated: row.extra.get("outdated").and_then(Value::as_u64).unwrap_or_default(),
             note: row.note.clone(),
             deliveries: Delivery::of(outbox),
             next_step: String::new(),

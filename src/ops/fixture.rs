@@ -1,17 +1,27 @@
 //! A state store in a folder of its own, filled as the engine fills it.
 //!
-//! Responsible for: manifests in every standing, written through the store's own calls.
+//! Responsible for: manifests in every standing, written through the store's own calls; an operator
+//! on a log in memory, and dead letters to operate on.
 //! Not responsible for: what is asked of them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use crate::broker::embedded::EmbeddedLog;
+use crate::broker::{Broker, LogReader, ProducerRecord};
+use crate::completion::ProgressTopic;
+use crate::completion::publisher::LARGEST_MESSAGE;
 use crate::model::event::{FailureFact, MemberFacts, MemberState};
-use crate::model::{Digest, ManifestKey, Offset, PipelineName};
+use crate::model::{
+    Digest, LogRecord, ManifestKey, Offset, PipelineName, Topic, TopicPartition, letter,
+};
+use crate::ops::{Operator, OperatorTopics, acked};
+use crate::runtime::clock::ManualClock;
 use crate::state::sqlite::SqliteStore;
 use crate::state::{
     Applied, Change, ColumnType, CompletionRow, Declarations, DeclaredTable, Lease, ManifestPhase,
@@ -83,7 +93,8 @@ impl Filled {
         let statements =
             statements.iter().map(|text| ("sum".to_owned(), (*text).to_owned())).collect();
         let parameters = Parameters::new();
-        let completion = CompletionRow { manifest: row, statements, parameters, outbox };
+        let retire = Vec::new();
+        let completion = CompletionRow { manifest: row, statements, parameters, outbox, retire };
         self.apply(Change { completions: vec![completion], ..Change::default() }).await;
     }
 
@@ -177,4 +188,82 @@ pub(crate) fn delivery(key: &str, revision: u32) -> OutboxRow {
             payload: json!({"manifest": key}),
         },
     }
+}
+
+/// A log in memory whose topics have one partition each.
+pub(crate) fn log() -> Arc<EmbeddedLog> {
+    let log = EmbeddedLog::in_memory(Arc::new(|| LAST)).unwrap();
+    log.set_default_partitions(1).unwrap();
+    log
+}
+
+/// An operator of `sales`, whose sources are `orders` and `returns`, at the time [`LAST`].
+pub(crate) fn operator(log: &Arc<EmbeddedLog>, store: Option<Arc<dyn StateStore>>) -> Operator {
+    Operator {
+        pipeline: pipeline(),
+        producer: log.producer().unwrap(),
+        broker: log.clone(),
+        store,
+        progress: Some(ProgressTopic {
+            topic: "sales.progress".into(),
+            partitions: 1,
+            max_bytes: LARGEST_MESSAGE,
+        }),
+        topics: OperatorTopics {
+            dead_letters: "sales.dead-letters".into(),
+            replay: "sales.replay".into(),
+            audit: "sales.audit".into(),
+        },
+        sources: vec!["orders".into(), "returns".into()],
+        clock: Arc::new(ManualClock::made_at(LAST)),
+    }
+}
+
+/// A dead letter of member `member` of manifest `m`, whose record came from `source`.
+pub(crate) fn dead_letter(source: &str, member: &str, failed_at: i64) -> ProducerRecord {
+    let failed_at = failed_at.to_string();
+    let headers = [
+        ("trace", "t1"),
+        (letter::PIPELINE, "sales"),
+        (letter::NODE, "rows"),
+        (letter::SOURCE, source),
+        (letter::MANIFEST, "m"),
+        (letter::MEMBER, member),
+        (letter::CLASS, "unmatched"),
+        (letter::ERROR, "no schema fits"),
+        (letter::ATTEMPTS, "2"),
+        (letter::FAILED_AT, failed_at.as_str()),
+        (letter::TOPIC, "orders.in"),
+        (letter::PARTITION, "3"),
+        (letter::OFFSET, "42"),
+    ];
+    let owned =
+        |(name, value): (&str, &str)| (name.to_owned(), Bytes::copy_from_slice(value.as_bytes()));
+    let mut record = ProducerRecord::new("sales.dead-letters".into(), format!("of {member}"));
+    record.headers = headers.map(owned).to_vec();
+    record.key = Some(Bytes::from_static(b"k"));
+    record.timestamp = Some(FIRST);
+    record
+}
+
+/// Produces a record and waits for its ack.
+pub(crate) async fn put(operator: &Operator, record: ProducerRecord) {
+    acked::one(&*operator.producer, record).await.unwrap();
+}
+
+/// Everything in the one partition of a topic; nothing if there is no such topic.
+pub(crate) fn records(log: &EmbeddedLog, topic: &Topic) -> Vec<LogRecord> {
+    let partition = TopicPartition::new(topic.clone(), 0);
+    let mut reader: Box<dyn LogReader> = log.reader().unwrap();
+    let mut found = Vec::new();
+    if reader.bounds(&partition).is_err() {
+        return found;
+    }
+    let all = (Offset::ZERO, Offset(i64::MAX));
+    let read = reader.read(&partition, all, &mut |record| {
+        found.push(record);
+        std::ops::ControlFlow::Continue(())
+    });
+    read.unwrap();
+    found
 }

@@ -4,8 +4,9 @@
 //! were probably meant.
 //! Not responsible for: saying why (`explanation`).
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use crate::model::event::{MemberFacts, MemberState};
 use crate::model::{Digest, ManifestKey, PipelineName};
@@ -24,14 +25,14 @@ const SUGGESTED: usize = 3;
 const LOOKED_AT: u32 = 1_000;
 
 /// One manifest in a listing.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ManifestLine {
     /// Its key.
     pub manifest: String,
     /// Name of its declaration.
     pub kind: String,
     /// `open`, `complete`, `cancelled` or `failed`.
-    pub phase: &'static str,
+    pub phase: String,
     /// Whether its completion is blocked by an action that failed.
     pub blocked: bool,
     /// Revision that completes next, or that completed last; from 1.
@@ -64,7 +65,7 @@ impl ManifestLine {
         Self {
             manifest: row.manifest.to_string(),
             kind: row.kind.to_string(),
-            phase: row.phase.as_str(),
+            phase: row.phase.as_str().to_owned(),
             blocked: blocked(row).is_some(),
             revision: row.revision,
             announced: row.announced,
@@ -116,7 +117,7 @@ pub(super) fn blocked(row: &ManifestRow) -> Option<CompletedBy> {
 }
 
 /// Manifests of a pipeline, newest event first.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Listing {
     /// The manifests.
     pub manifests: Vec<ManifestLine>,
@@ -144,19 +145,21 @@ pub async fn list(
 }
 
 /// One member of a manifest.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct MemberLine {
     /// Its id.
     pub member: String,
     /// Whether the manifest lists it.
     pub expected: bool,
     /// `pending`, `dead_lettered`, `empty` or `done`.
-    pub state: &'static str,
+    pub state: String,
     /// The digest that was accepted.
+    #[schema(value_type = Option<String>)]
     pub digest: Option<Digest>,
     /// When it settled.
     pub settled_at: Option<Time>,
     /// What it brought with it: rows, objects, rejected rows, why it failed.
+    #[schema(value_type = Object)]
     pub facts: MemberFacts,
 }
 
@@ -165,7 +168,7 @@ impl From<MemberRow> for MemberLine {
         Self {
             member: row.member.to_string(),
             expected: row.expected,
-            state: row.state.as_str(),
+            state: row.state.as_str().to_owned(),
             digest: row.digest,
             settled_at: row.settled_at.map(Time),
             facts: row.facts,
@@ -174,7 +177,7 @@ impl From<MemberRow> for MemberLine {
 }
 
 /// One manifest with all that hangs on it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ManifestDetails {
     /// What a listing shows of it.
     #[serde(flatten)]
@@ -184,6 +187,7 @@ pub struct ManifestDetails {
     /// The progress partition that owns it.
     pub shard: i32,
     /// Attributes from *expected* events.
+    #[schema(value_type = Object)]
     pub facts: Map<String, Value>,
     /// Events that changed nothing.
     pub duplicates: u64,
@@ -221,7 +225,7 @@ pub async fn show(
 }
 
 /// The members that a manifest waits for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Missing {
     /// The pipeline.
     pub pipeline: String,

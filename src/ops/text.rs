@@ -4,7 +4,8 @@
 //! that say what they leave out.
 //! Not responsible for: what is said.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Longest text from outside that is shown, in characters.
 const LONGEST: usize = 500;
@@ -12,11 +13,20 @@ const LONGEST: usize = 500;
 /// Text that came from outside, for a terminal: control characters, which could move the cursor or
 /// hide what was written, are escaped, and what is longer than 500 characters is cut.
 pub fn printable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len().min(LONGEST));
+    let (mut shown, is_cut) = beginning(text, LONGEST);
+    if is_cut {
+        shown.push('…');
+    }
+    shown
+}
+
+/// The first `most` characters of a text, made harmless for a terminal, and whether there are
+/// more.
+pub(super) fn beginning(text: &str, most: usize) -> (String, bool) {
+    let mut shown = String::with_capacity(text.len().min(most));
     for (index, letter) in text.chars().enumerate() {
-        if index == LONGEST {
-            shown.push('…');
-            break;
+        if index == most {
+            return (shown, true);
         }
         if is_harmless(letter) {
             shown.push(letter);
@@ -24,7 +34,7 @@ pub fn printable(text: &str) -> String {
             shown.extend(letter.escape_default());
         }
     }
-    shown
+    (shown, false)
 }
 
 /// Neither a control character nor one that turns the direction of writing.
@@ -41,7 +51,7 @@ pub fn counted(count: u64, noun: &str) -> String {
 }
 
 /// The first of many, and how many there are.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Excerpt<T> {
     /// How many there are.
     pub total: u64,

@@ -6,7 +6,8 @@
 use std::fmt;
 
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use utoipa::ToSchema;
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
@@ -15,7 +16,8 @@ const DAY: u64 = 24 * HOUR;
 
 /// A point in time, in milliseconds since the Unix epoch. It is serialized as RFC 3339 in UTC
 /// with milliseconds, so that texts sort like the times.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ToSchema)]
+#[schema(value_type = String)]
 pub struct Time(pub i64);
 
 impl Time {
@@ -47,8 +49,20 @@ impl Serialize for Time {
     }
 }
 
+/// A time that no calendar has comes back as it was told.
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if let Ok(at) = text.parse::<Timestamp>() {
+            return Ok(Self(at.as_millisecond()));
+        }
+        let millis = text.strip_suffix(" ms").and_then(|millis| millis.parse().ok());
+        millis.map(Self).ok_or_else(|| de::Error::custom(format!("{text:?} is no time")))
+    }
+}
+
 /// A length of time in milliseconds. For people it is told in its two largest units.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
 pub struct Age(pub u64);
 
@@ -99,6 +113,15 @@ mod tests {
         assert_eq!(at.to_seconds(), "2025-03-13T05:00:00Z");
         assert_eq!(serde_json::to_value(at).unwrap(), "2025-03-13T05:00:00.250Z");
         assert_eq!(Time(i64::MAX).to_string(), format!("{} ms", i64::MAX));
+    }
+
+    #[test]
+    fn what_is_told_of_a_time_is_read_back_as_the_same() {
+        for at in [Time(0), Time(1_741_842_000_250), Time(-1), Time(i64::MAX)] {
+            let told = serde_json::to_string(&at).unwrap();
+            assert_eq!(serde_json::from_str::<Time>(&told).unwrap(), at, "{told}");
+        }
+        assert!(serde_json::from_str::<Time>("\"soon\"").is_err());
     }
 
     #[test]

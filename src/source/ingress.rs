@@ -13,7 +13,8 @@
 //! GET {path}/payloads/ID ◀── ID
 //! ```
 //!
-//! A spool belongs to one process on one machine. More than one replica needs a shared one.
+//! A spool belongs to one process on one machine. Other replicas fetch from it over HTTP, if their
+//! topology allows that origin, and for as long as the machine is there.
 
 mod announcement;
 mod announcer;
@@ -60,6 +61,8 @@ const STOP_TIMEOUT: u64 = 10;
 pub struct IngressSettings {
     /// Address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Where others find the payloads, if that is not the address itself.
+    pub public_url: Option<String>,
     /// Folder of the spools; each ingress has one of its name in it.
     pub dir: PathBuf,
     /// How long a payload is kept after it was announced. It has to be at least as long as the
@@ -194,10 +197,10 @@ fn endpoint(
     instruments: Arc<Instruments>,
 ) -> Result<web::Data<Endpoint>, IngressError> {
     let dir = settings.dir.join(name.as_str());
-    let fetched_from = reachable(address);
-    let spool =
-        IngressSpool::open_folder(name.clone(), dir.clone(), &config.path, fetched_from, clock)
-            .map_err(|source| IngressError::Spool { name: name.clone(), dir, source })?;
+    let announced = settings.public_url.clone();
+    let base = announced.unwrap_or_else(|| format!("http://{}", reachable(address)));
+    let spool = IngressSpool::open_folder(name.clone(), dir.clone(), &config.path, base, clock)
+        .map_err(|source| IngressError::Spool { name: name.clone(), dir, source })?;
     let endpoint = Endpoint::new(config, spool, instruments)
         .map_err(|source| IngressError::ContentType { name, source })?;
     Ok(web::Data::new(endpoint))

@@ -21,16 +21,21 @@ use futures_util::stream;
 use tokio::sync::{Notify, oneshot};
 
 use crate::broker::group::{BufferLimits, Drained, PartitionBuffer, PartitionMessage, PollOrders};
-use crate::model::{Epoch, Fields, LogRecord, Metadata, Offset, Outcome, Record};
-use crate::model::{SourceBatch, SourceRef, TopicPartition};
+use crate::model::{
+    Epoch, Fields, LogRecord, Offset, Outcome, Record, SourceBatch, TopicPartition,
+};
 use crate::progress::dead_letters::DeadLetterLimit;
+use crate::progress::lag::Glance;
 use crate::progress::obligation::{Owed, Scope, Wake};
 use crate::progress::tracker::OffsetTracker;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::escalation::{Ending, Escalation};
 use crate::runtime::exit::Lifeline;
+use crate::runtime::fault::{self, Guard};
 use crate::runtime::inbox::Inbox;
 use crate::runtime::lanes::{Input, LaneBatch, Lanes};
+use crate::source::lag::{InFlight, Lags, PartitionLag};
+use crate::source::replay::Intake;
 use crate::source::start::{Beginning, StartResolver};
 use crate::source::watchdog::{EmptyTails, LOOK_EVERY, Seen, Watchdog};
 use crate::telemetry::Instruments;
@@ -63,6 +68,8 @@ pub struct SourceContext {
     pub lanes: Arc<Lanes>,
     /// Which entry of that stage this source's records take.
     pub entry: u16,
+    /// What the records are: those of the source's topic, or replayed dead letters.
+    pub intake: Intake,
     /// Time.
     pub clock: SharedClock,
     /// Counts what is going on.
@@ -75,6 +82,8 @@ pub struct SourceContext {
     pub epochs: Arc<AtomicU64>,
     /// What the watchdogs have learned.
     pub tails: EmptyTails,
+    /// How far the partitions are behind.
+    pub lags: Arc<Lags>,
 }
 
 impl SourceContext {
@@ -99,6 +108,8 @@ struct OpenBatch {
     /// Slots whose outcome is in the tracker already.
     collected: Vec<bool>,
     left: usize,
+    /// When they were handed out, in milliseconds since the Unix epoch.
+    since: i64,
 }
 
 /// What exists once the beginning is known.
@@ -106,8 +117,6 @@ struct Running {
     buffer: Arc<PartitionBuffer>,
     tracker: OffsetTracker,
     open: VecDeque<OpenBatch>,
-    /// Which entry of the first stage the records take.
-    entry: u16,
 }
 
 /// The actor.
@@ -129,6 +138,8 @@ pub struct PartitionConsumer {
     /// Set once nothing more is to be taken.
     drain: Option<oneshot::Sender<Drained>>,
     watchdog: Watchdog,
+    /// Read by the metrics.
+    lag: Arc<PartitionLag>,
 }
 
 /// Wakes the actor.
@@ -149,6 +160,7 @@ impl PartitionConsumer {
         messages: Inbox<PartitionMessage>,
         lifeline: Lifeline,
     ) -> Self {
+        let lag = context.lags.of(&partition);
         Self {
             partition,
             context,
@@ -159,6 +171,7 @@ impl PartitionConsumer {
             sending: false,
             drain: None,
             watchdog: Watchdog::default(),
+            lag,
         }
     }
 
@@ -178,7 +191,6 @@ impl PartitionConsumer {
             buffer: buffer.clone(),
             tracker: OffsetTracker::new(epoch, offset),
             open: VecDeque::new(),
-            entry: self.context.entry,
         });
         self.context.orders.begin(self.partition.clone(), offset, buffer);
         self.step(Look::Closed, ctx);
@@ -189,6 +201,9 @@ impl PartitionConsumer {
         self.collect(look, ctx);
         self.commit();
         self.finish_drain(ctx);
+        if look == Look::Everything {
+            self.look_at_lag();
+        }
         if !self.sending && self.drain.is_none() {
             self.take_in(ctx);
         }
@@ -219,7 +234,11 @@ impl PartitionConsumer {
         if outcomes.is_empty() {
             return;
         }
+        self.lag.settled(outcomes);
         outcomes.iter().for_each(|outcome| self.context.instruments.outcome(*outcome));
+        if self.context.intake.is_replay() {
+            return;
+        }
         let limit = &self.context.dead_letter_limit;
         let mut limit = limit.lock().unwrap_or_else(PoisonError::into_inner);
         for outcome in outcomes {
@@ -229,9 +248,24 @@ impl PartitionConsumer {
         }
     }
 
+    fn look_at_lag(&self) {
+        let Some(running) = &self.running else { return };
+        let oldest = running.open.front();
+        let since = oldest.map(|open| open.since);
+        let first = oldest.and_then(OpenBatch::first).or_else(|| running.buffer.first());
+        let glance = Glance { first, position: running.tracker.position() };
+        let in_flight = InFlight { records: running.tracker.in_flight() as u64, since };
+        self.lag.look(glance, in_flight, self.context.clock.unix_millis());
+    }
+
     fn commit(&mut self) {
         let Some(running) = &mut self.running else { return };
-        if let Some(offset) = running.tracker.take_committable() {
+        let committable = if fault::is_off(Guard::ContiguousOffsets) {
+            Some(running.tracker.position())
+        } else {
+            running.tracker.take_committable()
+        };
+        if let Some(offset) = committable {
             self.context.orders.commit(self.partition.clone(), offset);
         }
     }
@@ -260,8 +294,12 @@ impl PartitionConsumer {
         if records.is_empty() {
             return;
         }
-        let batch = running.open_batch(&self.partition, records, self.activity.clone());
-        self.send(batch, ctx);
+        let wake = self.activity.clone();
+        let batch = running.open_batch(&self.context, &self.partition, records, wake);
+        // Nothing is left of replays for other sources, whose scope has closed and wakes us.
+        if !batch.is_empty() {
+            self.send(batch, ctx);
+        }
     }
 
     /// Looks up the end of the partition, then whether it stands still.
@@ -277,6 +315,7 @@ impl PartitionConsumer {
     }
 
     fn judge(&mut self, latest: Offset, ctx: &mut Context<Self>) {
+        self.lag.see_end(latest, self.context.clock.unix_millis());
         let Some(running) = self.running.as_ref().filter(|_| self.drain.is_none()) else { return };
         let seen = Seen {
             position: running.tracker.position(),
@@ -288,6 +327,9 @@ impl PartitionConsumer {
         };
         let now = self.context.clock.now().0;
         let stalled = self.watchdog.look(&self.partition, seen, &self.context.tails, now);
+        if let Some(end) = self.context.tails.end_of(&self.partition, seen.position) {
+            self.lag.is_hollow(seen.position, end);
+        }
         if let Some(since) = stalled {
             self.context.instruments.stalls.add(1);
             self.lifeline.fail(format!(
@@ -317,9 +359,11 @@ impl PartitionConsumer {
 }
 
 impl Running {
-    /// Opens a scope over the records and makes them ready for the first stage.
+    /// Opens a scope over the records and makes them ready for the first stage; those that are
+    /// not for this source are settled here.
     fn open_batch(
         &mut self,
+        context: &SourceContext,
         partition: &TopicPartition,
         records: Vec<LogRecord>,
         wake: Arc<Activity>,
@@ -332,20 +376,31 @@ impl Running {
             records,
         });
         let (scope, duties) = Scope::open_waking(count as u32, wake);
-        let meta = Arc::new(Metadata::default());
-        let owed = duties.into_iter().enumerate().map(|(index, duty)| {
-            let source = SourceRef::new(batch.clone(), index as u32);
+        let meta = context.intake.metadata();
+        let mut owed = LaneBatch::with_capacity(count);
+        for (index, duty) in duties.into_iter().enumerate() {
+            let Some((source, meta)) = context.intake.open(&batch, index as u32, &meta) else {
+                duty.settle(Outcome::Filtered);
+                continue;
+            };
             let value = source.record().value.clone().unwrap_or_default();
-            let record = Record::from_source(source, meta.clone(), Fields::Raw(value));
-            Owed::new(Input { entry: self.entry, record }, duty)
-        });
-        let owed = owed.collect();
-        self.open.push_back(OpenBatch { scope, batch, collected: vec![false; count], left: count });
+            let record = Record::from_source(source, meta, Fields::Raw(value));
+            owed.push(Owed::new(Input { entry: context.entry, record }, duty));
+        }
+        let (collected, since) = (vec![false; count], context.clock.unix_millis());
+        self.open.push_back(OpenBatch { scope, batch, collected, left: count, since });
         owed
     }
 }
 
 impl OpenBatch {
+    /// Offset and timestamp of its first record without an outcome.
+    fn first(&self) -> Option<(Offset, Option<i64>)> {
+        let slot = self.collected.iter().position(|collected| !collected)?;
+        let record = &self.batch.records[slot];
+        Some((record.offset, record.timestamp))
+    }
+
     fn collect(&mut self, tracker: &mut OffsetTracker, outcomes: &mut Vec<Outcome>) {
         for (slot, record) in self.batch.records.iter().enumerate() {
             if self.collected[slot] {

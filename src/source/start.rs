@@ -12,6 +12,7 @@ use crate::model::{Offset, Partition, TopicPartition};
 use crate::progress::positions::{Begin, Known, begin};
 use crate::progress::restart::Backoff;
 use crate::runtime::escalation::Ending;
+use crate::runtime::fault::{Point, crash_point};
 use crate::runtime::jitter::jitter;
 
 /// Where a partition begins, or why it cannot.
@@ -137,7 +138,9 @@ impl StartResolver {
             };
             starts.push((each.clone(), offset));
         }
+        crash_point(Point::StartCommit);
         self.positions.commit(&starts)?;
+        crash_point(Point::StartCommitted);
         let own = starts.iter().find(|(each, _)| each == partition);
         own.map(|(_, offset)| Beginning::At(*offset))
             .ok_or_else(|| BrokerError::Unavailable(format!("{partition} is not described yet")))

@@ -16,9 +16,27 @@ pub const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long a partition may stand still although there is something to read.
 const STALL_LIMIT: Duration = Duration::from_secs(60);
 
-/// Tails that were begun anew once and still held nothing; shared by all incarnations.
+/// Tails that looked stalled; shared by all incarnations.
 #[derive(Debug, Default)]
-pub struct EmptyTails(Mutex<HashMap<TopicPartition, (Offset, Offset)>>);
+pub struct EmptyTails(Mutex<HashMap<TopicPartition, Tail>>);
+
+/// The stretch between the position of a consumer and the end of its partition.
+#[derive(Clone, Copy, Debug)]
+struct Tail {
+    position: Offset,
+    latest: Offset,
+    /// Whether it was begun anew once and still held nothing.
+    is_empty: bool,
+}
+
+impl EmptyTails {
+    /// Up to where `partition` is known to hold no records from `position` on.
+    pub fn end_of(&self, partition: &TopicPartition, position: Offset) -> Option<Offset> {
+        let tails = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let tail = tails.get(partition)?;
+        (tail.is_empty && tail.position == position).then_some(tail.latest)
+    }
+}
 
 /// What is seen of a partition.
 #[derive(Clone, Copy, Debug)]
@@ -59,10 +77,13 @@ impl Watchdog {
             unavailable: seen.unavailable,
         };
         let Movement::Stalled { since } = self.0.look(sight, now) else { return None };
-        let tail = (seen.position, seen.latest);
+        let Seen { position, latest, .. } = seen;
         let mut tails = tails.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = tails.insert(partition.clone(), tail) == Some(tail);
-        (!known).then_some(since)
+        let before = tails.get(partition);
+        let is_empty =
+            before.is_some_and(|tail| (tail.position, tail.latest) == (position, latest));
+        tails.insert(partition.clone(), Tail { position, latest, is_empty });
+        (!is_empty).then_some(since)
     }
 }
 
@@ -87,11 +108,14 @@ mod tests {
         assert_eq!(watchdog.look(&partition, seen(5, 9), &tails, seconds(59)), None);
         let stalled = watchdog.look(&partition, seen(5, 9), &tails, seconds(61));
         assert_eq!(stalled, Some(seconds(61)));
+        assert_eq!(tails.end_of(&partition, Offset(5)), None, "it may be a stall");
 
         let mut rebuilt = Watchdog::default();
         rebuilt.look(&partition, seen(5, 9), &tails, seconds(100));
         let again = rebuilt.look(&partition, seen(5, 9), &tails, seconds(200));
         assert_eq!(again, None, "a tail that holds no records even after a rebuild is no stall");
+        assert_eq!(tails.end_of(&partition, Offset(5)), Some(Offset(9)));
+        assert_eq!(tails.end_of(&partition, Offset(6)), None);
         let later = rebuilt.look(&partition, seen(5, 12), &tails, seconds(201));
         assert!(later.is_some(), "new records that do not arrive are");
     }

@@ -4,11 +4,15 @@
 //! no answer.
 //! Not responsible for: the questions (`ops`).
 
+use std::sync::Arc;
+
 use crate::cli::Exit;
+use crate::cli::reach::{Fault, block_on};
 use crate::config::Config;
 use crate::ops::OpsError;
 use crate::ops::time::Time;
 use crate::runtime::clock::{Clock, SystemClock};
+use crate::state::postgres::PostgresStore;
 use crate::state::sqlite::SqliteStore;
 use crate::state::{StateError, StateStore};
 
@@ -17,30 +21,23 @@ pub(in crate::cli) fn now() -> Time {
     Time(SystemClock::new().unix_millis())
 }
 
-/// Asks the embedded state store that the settings name. Says on standard error why there is no
-/// answer.
+/// Opens the state store that the settings name, to be looked at only.
+pub(in crate::cli) async fn open_store_read_only(
+    config: &Config,
+) -> Result<Arc<dyn StateStore>, StateError> {
+    match config.database() {
+        Some(database) => Ok(PostgresStore::connect_read_only(database).await?),
+        None => Ok(SqliteStore::open_read_only(&config.state_path())?),
+    }
+}
+
+/// Asks the state store that the settings name. Says on standard error why there is no answer.
 pub(in crate::cli) fn ask<T>(
     config: &Config,
     question: impl AsyncFnOnce(&dyn StateStore) -> Result<T, OpsError>,
 ) -> Result<T, Exit> {
-    let asking = async {
-        let store = SqliteStore::open_read_only(&config.state_path())?;
-        let reader: &dyn StateStore = &*store;
-        question(reader).await
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| {
-        eprintln!("error: cannot start a runtime: {error}");
-        Exit::Internal
-    })?;
-    runtime.block_on(asking).map_err(|error| {
-        eprintln!("error: {error}");
-        exit(&error)
+    block_on(async {
+        let store = open_store_read_only(config).await.map_err(OpsError::from)?;
+        question(&*store).await.map_err(Fault::from)
     })
-}
-
-fn exit(error: &OpsError) -> Exit {
-    match error {
-        OpsError::Unknown(_) | OpsError::State(StateError::Mismatch(_)) => Exit::Usage,
-        OpsError::State(StateError::Unavailable(_) | StateError::Fatal(_)) => Exit::Dependency,
-    }
 }

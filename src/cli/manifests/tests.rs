@@ -46,9 +46,16 @@ fn filled() -> (Filled, Config) {
 fn printed(config: &Config, words: &[&str]) -> (String, Option<String>) {
     let arguments = parsed(words);
     let now = Time(LAST + 120_000);
+    let question = match &arguments.command {
+        Command::List(list) => Question::List(list),
+        Command::Show(one) => Question::Show(one),
+        Command::Missing(one) => Question::Missing(one),
+        Command::Explain(one) => Question::Explain(one),
+        other => panic!("no question: {other:?}"),
+    };
     let asked = stored::ask(config, async |store| {
         let pipeline = ops::pipeline(store, None).await?;
-        answer(&arguments.command, store, &pipeline, config, now).await
+        answer(question, store, &pipeline, config, now).await
     });
     let Answer { text, remark } = asked.unwrap();
     (text, remark)
@@ -128,4 +135,36 @@ fn an_explanation_names_the_dead_letter_topic_of_the_settings() {
     config.dead_letters.topic_suffix = ".graveyard".to_owned();
     let (text, _) = printed(&config, &["explain", "m"]);
     assert!(text.contains("sales.graveyard"), "{text}");
+}
+
+#[test]
+fn commands_need_a_reason_and_are_rehearsed_from_what_is_stored() {
+    let (_filled, config) = filled();
+    let exit = |words: &[&str]| manifests(&parsed(words), &config);
+    let why = ["--why", "a test", "--dry-run"];
+    let rehearsed = |words: &[&str]| exit(&[words, &why].concat());
+    assert_eq!(rehearsed(&["force", "m"]), Exit::Ok);
+    assert_eq!(rehearsed(&["reopen", "done", "--output", "json"]), Exit::Ok);
+    assert_eq!(rehearsed(&["extend", "m", "--by", "24h"]), Exit::Ok);
+    assert_eq!(rehearsed(&["cancel", "done"]), Exit::Usage, "it is complete");
+    assert_eq!(rehearsed(&["force", "n"]), Exit::Usage, "there is none");
+    let line = ["manifests", "force", "m"];
+    assert!(Line::try_parse_from(line).is_err(), "without a reason");
+}
+
+#[test]
+fn a_command_without_an_engine_to_send_it_to_says_so() {
+    let (_filled, mut config) = filled();
+    config.api.enabled = false;
+    let words = ["force", "m", "--why", "a test", "--who", "ann"];
+    assert_eq!(manifests(&parsed(&words), &config), Exit::Usage);
+}
+
+#[test]
+fn everything_that_is_stored_is_exported() {
+    let (_filled, config) = filled();
+    for words in [&["export"][..], &["export", "m"], &["export", "--phase", "open"]] {
+        assert_eq!(manifests(&parsed(words), &config), Exit::Ok, "{words:?}");
+    }
+    assert_eq!(manifests(&parsed(&["export", "n"]), &config), Exit::Usage);
 }

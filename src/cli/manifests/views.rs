@@ -39,7 +39,7 @@ pub(super) fn listing(manifests: &[ManifestLine], now: Time) -> String {
 }
 
 fn phase(line: &ManifestLine) -> String {
-    let phase = if line.blocked { "open, blocked" } else { line.phase };
+    let phase = if line.blocked { "open, blocked" } else { line.phase.as_str() };
     if line.revision > 1 {
         return format!("{phase}, revision {}", line.revision);
     }
@@ -118,7 +118,7 @@ fn members(members: &[MemberLine]) -> String {
         let rejected: u64 = member.facts.rejected.values().sum();
         table.add_row([
             printable(&member.member),
-            member.state.to_owned(),
+            member.state.clone(),
             member.facts.rows.to_string(),
             rejected.to_string(),
             member.facts.objects.len().to_string(),

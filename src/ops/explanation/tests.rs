@@ -85,8 +85,9 @@ async fn failures_that_no_policy_tolerates_are_named_with_their_dead_letter_topi
          (1)",
         "  d: unmatched at rows: a kind that nobody knows",
         "",
-        "Next: Mend what made them fail and replay their records from sales.dead-letters, or \
-         complete it without them by the command force.",
+        "Next: Mend what made them fail and replay their records: `tidemill dead-letters replay \
+         --manifest m --why TEXT`; or complete it without them: `tidemill manifests force m --why \
+         TEXT`.",
     ];
     assert_eq!(lines(&explanation)[1..], wanted);
 }
@@ -134,8 +135,8 @@ async fn a_blocked_completion_says_which_error_blocks_it() {
          no such table: totals.",
         "Its last event came 2025-03-13T06:00:00Z (3 h 12 min ago).",
         "",
-        "Next: Mend the action that failed, or the table that it writes, then send the command \
-         retry for this manifest.",
+        "Next: Mend the action that failed, or the table that it writes, then: `tidemill \
+         manifests retry m --why TEXT`.",
     ];
     assert_eq!(lines(&explanation), wanted);
 }
@@ -169,7 +170,8 @@ async fn a_complete_manifest_says_why_and_when_its_deliveries_arrived() {
         "  tell revision 1 to topic summaries: delivered 2025-03-13T06:01:00Z (3 h 11 min ago), 1 \
          attempt",
         "",
-        "Next: Nothing: it is complete and all that it owed was delivered.",
+        "Next: Nothing; or mend what made 1 member fail and replay their records: `tidemill \
+         dead-letters replay --manifest m --why TEXT`. What then is done opens the next revision.",
     ];
     assert_eq!(lines(&explanation), wanted);
 }
@@ -221,7 +223,7 @@ async fn manifests_that_were_given_up_say_by_whom() {
     assert_eq!(cancelled[2], "Note: cancelled by ops: cluster is gone.");
     let failed = lines(&explained(&filled, "failed").await);
     assert!(failed[0].contains("was given up by a deadline"), "{failed:?}");
-    assert!(failed.last().unwrap().contains("command reopen"), "{failed:?}");
+    assert!(failed.last().unwrap().contains("manifests reopen failed"), "{failed:?}");
 }
 
 #[tokio::test]
@@ -235,4 +237,19 @@ async fn an_explanation_is_data_with_stable_names() {
     assert_eq!(data["missing"], json!({"total": 1, "first": ["a"]}));
     assert_eq!(data["members"]["missing"], 1);
     assert_eq!(data["blocked"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_predicate_that_failed_and_outdated_lists_are_told() {
+    let mut filled = Filled::new().await;
+    let mut extra = extra(0, Value::Null);
+    extra["outdated"] = json!(2);
+    let note = Some("its predicate failed: no".to_owned());
+    let row = ManifestRow { note, extra, ..manifest("m") };
+    filled.put(row, &[member("a", MemberState::Done)]).await;
+    let explanation = explained(&filled, "m").await;
+    assert_eq!((explanation.standing, explanation.outdated), (Standing::Due, 2));
+    let text = lines(&explanation);
+    assert_eq!(text[2], "Nothing is missing, but its predicate failed: no.");
+    assert!(text.iter().any(|line| line == "Also counted: 2 outdated lists."), "{text:?}");
 }

@@ -104,13 +104,18 @@ impl Explanation {
                     printable(&blocked.error)
                 )
             }),
-            Standing::Due => Some("Nothing is missing.".to_owned()),
+            Standing::Due => Some(match note {
+                Some(note) => format!("Nothing is missing, but {note}."),
+                None => "Nothing is missing.".to_owned(),
+            }),
             Standing::Complete => {
                 let why = self.completed_by.map(|by| because(by).to_owned()).or(note)?;
                 Some(format!("It completed because {why}."))
             }
-            Standing::Cancelled => note.map(|note| format!("Note: {note}.")),
-            Standing::Failed | Standing::Unannounced | Standing::WaitingForMembers => None,
+            Standing::Cancelled | Standing::Unannounced | Standing::WaitingForMembers => {
+                note.map(|note| format!("Note: {note}."))
+            }
+            Standing::Failed => None,
         }
     }
 
@@ -133,6 +138,7 @@ impl Explanation {
             (self.duplicates, "duplicate"),
             (self.conflicts, "conflict"),
             (self.late, "late event"),
+            (self.outdated, "outdated list"),
         ];
         let there = counts.into_iter().filter(|(count, _)| *count > 0);
         let parts: Vec<String> = there.map(|(count, noun)| counted(count, noun)).collect();
@@ -199,6 +205,8 @@ fn because(by: CompletedBy) -> &'static str {
         CompletedBy::Tolerated => {
             "all its members have settled, and its policy tolerates those that failed"
         }
+        CompletedBy::Quorum => "enough of its members are done",
+        CompletedBy::Predicate => "the condition that its policy names holds",
         CompletedBy::Deadline => "a deadline completed it with what had settled",
         CompletedBy::Forced => "an operator forced it with what had settled",
     }
@@ -215,6 +223,11 @@ fn failure(member: &FailedMember) -> String {
     }
     if !member.expected {
         text.push_str(" (not expected)");
+    }
+    match member.dead_letters.as_slice() {
+        [] => {}
+        [only] => text.push_str(&format!("; dead letter {}", printable(only))),
+        several => text.push_str(&format!("; dead letters {}", printable(&several.join(", ")))),
     }
     text
 }

@@ -27,6 +27,7 @@ use crate::model::Topic;
 use crate::progress::restart::Backoff;
 use crate::runtime::clock::{Monotonic, SharedClock};
 use crate::runtime::exit::Lifeline;
+use crate::runtime::fault::{Point, crash_point};
 use crate::runtime::jitter::jitter;
 use crate::source::ingress::backlog::{MOST_IDS, Work};
 use crate::source::ingress::spool::{Announcement, IngressSpool, blocking};
@@ -150,6 +151,7 @@ impl AnnouncerContext {
     }
 
     async fn produce(&self, announcement: Announcement) -> Answer {
+        crash_point(Point::IngressAnnounce);
         let (tell, answer) = oneshot::channel();
         let mut waiting = record(announcement);
         // An announcer that has died in between does not hear it, and another one sends again.
@@ -164,6 +166,7 @@ impl AnnouncerContext {
     }
 
     async fn acked(&self, id: Uuid, failed: &mut BTreeSet<Uuid>) {
+        crash_point(Point::IngressAnnounced);
         let spool = self.spool.clone();
         if let Err(error) = blocking(move || spool.sent(id)).await {
             self.failed(id, &error, failed);

@@ -28,6 +28,7 @@ use uuid::{Timestamp, Uuid};
 
 use crate::model::NodeName;
 use crate::runtime::clock::SharedClock;
+use crate::runtime::fault::{Point, crash_point};
 use crate::source::ingress::backlog::Backlog;
 
 /// What is sent about a payload, as it lies in the spool: programs are not run again.
@@ -64,8 +65,8 @@ impl Drop for Part {
 pub struct IngressSpool {
     name: NodeName,
     folder: PathBuf,
-    /// `host:port` in the URLs that are announced from now on.
-    authority: String,
+    /// What the URLs begin with that are announced from now on: `http://host:port`.
+    base: String,
     /// Path of payloads, with a slash at its end.
     path: String,
     clock: SharedClock,
@@ -79,14 +80,14 @@ impl IngressSpool {
         name: NodeName,
         folder: PathBuf,
         endpoint: &str,
-        address: SocketAddr,
+        base: String,
         clock: SharedClock,
     ) -> io::Result<Arc<Self>> {
         DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         let spool = Self {
             name,
             folder,
-            authority: address.to_string(),
+            base,
             path: payloads_of(endpoint),
             clock,
             backlog: Backlog::default(),
@@ -104,20 +105,24 @@ impl IngressSpool {
     /// known by its path, so payloads announced under a former port are found too. The file stays
     /// readable when retention removes its name.
     pub fn open(&self, url: &str) -> Option<io::Result<File>> {
-        let (authority, path) = url.strip_prefix("http://")?.split_once('/')?;
-        let id = parse(path.strip_prefix(self.path.strip_prefix('/')?)?)?;
+        let (base, id) = url.split_once(&*self.path)?;
+        let id = parse(id)?;
+        let authority = base.strip_prefix("http://");
+        if base != self.base && authority.is_none_or(|authority| authority.contains('/')) {
+            return None;
+        }
         match self.payload(id) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.is_own(authority) => {
-                None
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.is_own(base) => None,
             opened => Some(opened),
         }
     }
 
-    /// Whether a URL with this host and port can only have come from here.
-    fn is_own(&self, authority: &str) -> bool {
+    /// Whether a URL that begins like this is one of this process, as far as can be told: a former
+    /// one may have listened on another port.
+    fn is_own(&self, base: &str) -> bool {
         let loopback = |address: SocketAddr| address.ip().is_loopback();
-        authority == self.authority || authority.parse().is_ok_and(loopback)
+        let authority = base.strip_prefix("http://").unwrap_or_default();
+        base == self.base || authority.parse().is_ok_and(loopback)
     }
 
     /// What waits to be announced.
@@ -127,7 +132,7 @@ impl IngressSpool {
 
     /// URL that a payload is announced under.
     pub(super) fn url_of(&self, id: Uuid) -> String {
-        format!("http://{}{}{id}", self.authority, self.path)
+        format!("{}{}{id}", self.base, self.path)
     }
 
     /// Begins a new payload.
@@ -157,6 +162,7 @@ impl IngressSpool {
         announcement: &Announcement,
     ) -> io::Result<()> {
         file.sync_all()?;
+        crash_point(Point::IngressSynced);
         let json = self.path_of(part.id, ".json");
         let named = write(&json, &serde_json::to_vec(announcement)?)
             .and_then(|()| fs::rename(&part.path, self.path_of(part.id, "")));
@@ -167,6 +173,7 @@ impl IngressSpool {
         }
         part.kept = true;
         File::open(&self.folder)?.sync_all()?;
+        crash_point(Point::IngressKept);
         self.backlog.add(part.id);
         Ok(())
     }

@@ -97,6 +97,7 @@ fn ingress() -> Ingress {
 fn start(dir: &Path, broker: &Arc<Broker>) -> IngressServer {
     let settings = IngressSettings {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        public_url: None,
         dir: dir.to_owned(),
         retain: IngressSettings::RETAIN,
     };
@@ -311,7 +312,8 @@ fn an_address_in_use_is_an_error_that_names_it() {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let listen = taken.local_addr().unwrap();
         let dir = dir.path().to_owned();
-        let settings = IngressSettings { listen, dir, retain: IngressSettings::RETAIN };
+        let retain = IngressSettings::RETAIN;
+        let settings = IngressSettings { listen, public_url: None, dir, retain };
         let broker: Arc<Broker> = Broker::new(Mood::Acks);
         let clock = SystemClock::shared();
         let failed = IngressServer::start(vec![], settings, broker, clock, Arc::default());

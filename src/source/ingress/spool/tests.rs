@@ -44,7 +44,8 @@ impl Fixture {
 fn open(folder: &Path, port: u16, clock: Arc<ManualClock>) -> Arc<IngressSpool> {
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let folder = folder.join("uploads");
-    IngressSpool::open_folder("uploads".into(), folder, "/a/upload", address, clock).unwrap()
+    let base = format!("http://{address}");
+    IngressSpool::open_folder("uploads".into(), folder, "/a/upload", base, clock).unwrap()
 }
 
 fn announcement() -> Announcement {
@@ -156,6 +157,20 @@ fn urls_are_known_by_their_path_and_nothing_else_is_opened() {
     ] {
         assert!(fixture.spool.open(&foreign).is_none(), "{foreign}");
     }
+}
+
+#[test]
+fn payloads_are_announced_under_a_public_url_and_found_by_it() {
+    let fixture = Fixture::new();
+    let id = fixture.keep(b"tar");
+    let folder = fixture.folder.path().join("uploads");
+    let (base, clock) = ("https://uploads.example.net/in".to_owned(), fixture.clock.clone());
+    let public =
+        IngressSpool::open_folder("uploads".into(), folder, "/a/upload", base, clock).unwrap();
+    let url = public.url_of(id);
+    assert_eq!(url, format!("https://uploads.example.net/in/a/upload/payloads/{id}"));
+    assert!(public.open(&url).unwrap().is_ok());
+    assert!(fixture.spool.open(&url).is_none(), "another process keeps it, under that URL");
 }
 
 #[test]
