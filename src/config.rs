@@ -11,6 +11,7 @@ pub mod diagnostic;
 pub mod document;
 pub mod env;
 mod read;
+pub mod secret;
 pub mod units;
 pub mod variables;
 
@@ -21,6 +22,8 @@ use std::time::Duration;
 
 use crate::broker::Assignor;
 use crate::config::diagnostic::Diagnostics;
+use crate::config::secret::Secret;
+use crate::state::postgres::PostgresConfig;
 
 /// All settings. `Config::default()` works as it is.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -45,6 +48,8 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// The state store.
     pub state: State,
+    /// The HTTP API.
+    pub api: Api,
 }
 
 /// `[data]`.
@@ -200,11 +205,14 @@ impl Default for Restart {
 }
 
 /// `[ingress]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ingress {
     /// Address of the endpoints that take uploads. There is no authentication: beyond loopback
     /// something in front of it has to see to that.
     pub listen: SocketAddr,
+    /// Where other replicas find what this one took: `http://uploads-0:8080`. Without it payloads
+    /// are announced under the address that is listened on.
+    pub public_url: Option<String>,
     /// How long payloads are kept after they were announced.
     pub retain: Duration,
 }
@@ -213,6 +221,7 @@ impl Default for Ingress {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            public_url: None,
             retain: Duration::from_secs(7 * 24 * 60 * 60),
         }
     }
@@ -247,11 +256,49 @@ pub enum LogFormat {
 pub struct State {
     /// File of the embedded state store; relative to the data folder.
     pub path: PathBuf,
+    /// Database in the place of the embedded store: `postgres://user:password@host/database`.
+    pub url: Option<Secret>,
+    /// Certificates that the database's own is checked against.
+    pub ca_file: Option<PathBuf>,
+    /// Connections to the database that a process keeps at most.
+    pub connections: usize,
+    /// How long the database may work on one statement.
+    pub statement_timeout: Duration,
+    /// How long a statement may wait for a lock.
+    pub lock_timeout: Duration,
+    /// How long a transaction may lie idle before the database ends it: what a frozen owner of a
+    /// shard can hold up a takeover.
+    pub idle_transaction_timeout: Duration,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { path: PathBuf::from("state.db") }
+        Self {
+            path: PathBuf::from("state.db"),
+            url: None,
+            ca_file: None,
+            connections: 8,
+            statement_timeout: Duration::from_secs(30),
+            lock_timeout: Duration::from_secs(10),
+            idle_transaction_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// `[api]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Api {
+    /// Whether `tidemill run` serves it.
+    pub enabled: bool,
+    /// Its address.
+    pub listen: SocketAddr,
+    /// What clients have to send as a bearer token; without one only this machine is served.
+    pub token: Option<Secret>,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self { enabled: true, listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7410)), token: None }
     }
 }
 
@@ -289,6 +336,19 @@ impl Config {
     /// Every key there is, as `section.key`.
     pub fn keys() -> Vec<String> {
         read::keys()
+    }
+
+    /// The database that the state is kept in, if one is set in the place of the embedded store.
+    pub fn database(&self) -> Option<PostgresConfig> {
+        let State { url, ca_file, connections, .. } = &self.state;
+        Some(PostgresConfig {
+            ca_file: ca_file.clone(),
+            pool_size: *connections,
+            statement_timeout: self.state.statement_timeout,
+            lock_timeout: self.state.lock_timeout,
+            idle_in_transaction_timeout: self.state.idle_transaction_timeout,
+            ..PostgresConfig::new(url.as_ref()?.reveal().clone())
+        })
     }
 
     /// File of the embedded state store.

@@ -4,8 +4,8 @@
 //! Not responsible for: what any part does.
 //!
 //! Start, so that each part finds what it hands over to:
-//! 1. log, producer, state store, topics
-//! 2. dispatcher and aggregators
+//! 1. log, producer, state store, topics, buckets
+//! 2. dispatcher, retirer and aggregators
 //! 3. dead letters, publisher of events
 //! 4. sinks
 //! 5. ingress
@@ -17,17 +17,22 @@
 //! 2. sources take no more records and wait until those in flight have their outcome
 //! 3. sources commit what is done and leave their groups
 //! 4. stages work off what is left, from the first to the last
-//! 5. aggregators finish their batch and leave their group; the dispatcher stops
+//! 5. aggregators finish their batch and leave their group; dispatcher and retirer stop
 //! 6. calls, sinks, publisher and dead letters stop
 
 mod blueprint;
 mod completion;
 mod context;
+pub mod health;
 mod ingress;
 mod nodes;
+mod observed;
+pub mod operator;
+mod retirement;
 mod sinks;
 mod sources;
 mod stages;
+mod store;
 mod topics;
 
 use std::net::SocketAddr;
@@ -35,23 +40,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Arbiter;
+use tokio::task::JoinHandle;
 
 use crate::broker::BrokerError;
 use crate::config::Config;
 use crate::engine::blueprint::Parts;
 use crate::engine::completion::RunningCompletion;
 use crate::engine::context::Context;
+use crate::engine::health::Health;
 use crate::engine::nodes::Spools;
 use crate::engine::sinks::Starter;
-use crate::engine::sources::RunningGroup;
+use crate::engine::sources::{Inflow, RunningGroup};
 use crate::engine::stages::{Builder, RunningStages};
+use crate::ops::Operator;
 use crate::runtime::escalation::{Ending, Escalated};
 use crate::runtime::shutdown::{Shutdown, ShutdownToken};
 use crate::runtime::supervisor::Child;
 use crate::source::config::Config as Source;
 use crate::source::ingress::IngressServer;
 use crate::state::StateStore;
-use crate::telemetry::Instruments;
+use crate::telemetry::{Instruments, Metrics};
 use crate::topology::{self, Feed, Graph, NodeKind, Stage, Topology};
 
 /// Why a pipeline could not start, or ended.
@@ -100,6 +108,11 @@ pub struct Running {
     context: Context,
     shutdown: ShutdownToken,
     store: Option<Arc<dyn StateStore>>,
+    operator: Operator,
+    health: Health,
+    metrics: Arc<Metrics>,
+    /// Asks whether what everything depends on is there.
+    probe: JoinHandle<()>,
     completion: Option<RunningCompletion>,
     ingress: Option<IngressServer>,
     sources: Vec<RunningGroup>,
@@ -109,18 +122,6 @@ pub struct Running {
     /// Sinks, publisher and dead letters, in the order in which they started.
     bottom: Vec<Child>,
     _arbiter: Arbiter,
-}
-
-/// Runs a topology until `shutdown` asks for its end, or an error ends it.
-///
-/// # Errors
-/// What kept it from starting, or what ended it.
-pub async fn run(
-    topology: Topology,
-    config: Config,
-    shutdown: Shutdown,
-) -> Result<Ended, EngineError> {
-    start(topology, config, &shutdown).await?.ended().await
 }
 
 /// Starts a topology. Has to be called within an actix system.
@@ -133,14 +134,17 @@ pub async fn start(
     shutdown: &Shutdown,
 ) -> Result<Running, EngineError> {
     let context = Context::open(&topology, config).await?;
-    let store = completion::open_store(&context, &topology).await?;
+    let store = store::open_store(&context, &topology).await?;
     let mut topics = topics::produced(&topology);
     topics.push(context.dead_letter_spec());
     context.ensure(topics).await?;
+    let roots = sinks::roots(&topology.graph).await?;
 
     let arbiter = Arbiter::new();
+    context.observed.arbiter("the engine", &Arbiter::current(), &context.clock);
+    context.observed.arbiter("sinks and calls", &arbiter.handle(), &context.clock);
     let completion = match store.clone() {
-        Some(store) => completion::start(&context, &topology, store, arbiter.handle())?,
+        Some(store) => completion::start(&context, &topology, store, &roots, arbiter.handle())?,
         None => None,
     };
     let (failures, letters) = sinks::dead_letters(&context, arbiter.handle());
@@ -154,6 +158,7 @@ pub async fn start(
         store: store.clone(),
         lanes: context.config.workers.lanes().get(),
         spools: &spools,
+        roots: &roots,
         failures: &failures,
         arbiter: arbiter.handle(),
     };
@@ -174,11 +179,19 @@ pub async fn start(
     };
     let stages = builder.start(&plan)?;
     let sources = start_sources(&context, &topology, &plan, &stages)?;
+    let metrics = Arc::new(observed::metrics(&context).map_err(EngineError::internal)?);
+    let health = Health::new(&context, &topology, shutdown.token());
+    let probe = health.probe(context.admin.clone(), store.clone());
+    let operator = operator::operator(&context, &topology, store.clone());
     tracing::info!(pipeline = %context.pipeline, "pipeline runs");
     Ok(Running {
         context,
         shutdown: shutdown.token(),
         store,
+        operator,
+        health,
+        metrics,
+        probe,
         completion,
         ingress,
         sources,
@@ -228,7 +241,14 @@ fn start_sources(
                 continue;
             };
             let Some(lanes) = stages.lanes.get(&stage.id) else { continue };
-            started.push(sources::start(context, source, lanes.clone(), entry as u16)?);
+            let inflow = Inflow {
+                name: &topology.graph.nodes[node].name,
+                source,
+                replays: topology.replay_topic(),
+                lanes: lanes.clone(),
+                entry: entry as u16,
+            };
+            started.extend(sources::start(context, &inflow)?);
         }
     }
     Ok(started)
@@ -245,9 +265,24 @@ impl Running {
         self.store.clone()
     }
 
+    /// What operators change the pipeline with.
+    pub fn operator(&self) -> Operator {
+        self.operator.clone()
+    }
+
     /// What the pipeline counts.
     pub fn instruments(&self) -> Arc<Instruments> {
         self.context.instruments.clone()
+    }
+
+    /// Whether it lives and can do its work.
+    pub fn health(&self) -> Health {
+        self.health.clone()
+    }
+
+    /// All metrics, as text.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        self.metrics.clone()
     }
 
     /// Waits until the pipeline is told to stop or cannot go on, and stops it.
@@ -309,8 +344,10 @@ impl Running {
             completion.group.drain(deadline).await;
             completion.group.stop().await;
             completion.dispatcher.stop();
+            completion.retirer.iter().for_each(Child::stop);
         }
         // 6. the rest
+        self.probe.abort();
         self.stages.callers.iter().for_each(Child::stop);
         self.bottom.iter().rev().for_each(Child::stop);
         tracing::info!(pipeline = %self.context.pipeline, complete, "pipeline stopped");

@@ -16,7 +16,7 @@
 //! Imports point downward only; `tests/it/architecture.rs` holds that.
 //!
 //! ```text
-//! L6  cli                                             what people type
+//! L6  cli  api                                        what people type, and programs ask
 //! L5  engine                                          build, run, drain
 //! L4  topology  config  ops                           what is declared; what is asked
 //! L3  source  processor  sink  completion             siblings, unknown to each other
@@ -35,6 +35,7 @@
 //! member settled ─▶ progress topic ─▶ ManifestAggregator ─▶ state store ─▶ OutboxDispatcher
 //! ```
 
+pub mod api;
 pub mod broker;
 pub mod cli;
 pub mod columnar;

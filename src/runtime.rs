@@ -19,6 +19,7 @@
 pub mod clock;
 pub mod escalation;
 pub mod exit;
+pub mod fault;
 pub mod file_lock;
 pub mod handover;
 pub mod heartbeat;

@@ -12,6 +12,7 @@ use std::fmt::Display;
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
+use secrecy::{ExposeSecret, SecretString};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -264,20 +265,54 @@ impl<'a> Value<'a> {
     pub fn text(&self) -> Option<String> {
         let raw = self.raw()?;
         let Some(variables) = self.cx.variables else { return Some(raw.to_owned()) };
-        let (place, message, help) = match variables.expand(raw) {
-            Ok(text) => return Some(text.into_owned()),
-            Err(ExpandError::Broken) => return None,
-            Err(ExpandError::Unknown(name, place)) => {
+        match variables.expand(raw) {
+            Ok(text) => Some(text.into_owned()),
+            Err(error) => self.not_expanded(variables, error),
+        }
+    }
+
+    /// A string that nobody gets to see: one with a secret variable in it. Never empty.
+    pub fn secret(&self) -> Option<SecretString> {
+        let raw = self.raw()?;
+        let nothing = Variables::default();
+        let variables = self.cx.variables.unwrap_or(&nothing);
+        match variables.expand_secret(raw) {
+            Ok(secret) if secret.expose_secret().is_empty() => {
+                self.fail(Diagnostic::new(format!("`{}` is empty", self.key)))
+            }
+            Ok(secret) => Some(secret),
+            Err(error) => self.not_expanded(variables, error),
+        }
+    }
+
+    fn not_expanded<T>(&self, variables: &Variables, error: ExpandError) -> Option<T> {
+        let (place, message, help) = match error {
+            ExpandError::Broken => return None,
+            ExpandError::Unknown(name, place) => {
                 let help = units::hint(&name, &variables.names())
                     .unwrap_or_else(|| "declare it under [vars]".to_owned());
                 (place, format!("unknown variable `{name}`"), help)
             }
-            Err(ExpandError::Unclosed(place)) => {
+            ExpandError::Unclosed(place) => {
                 let help = "write `$${` for the characters themselves".to_owned();
                 (place, "`${` without `}`".to_owned(), help)
             }
+            ExpandError::Secret(name, place) => {
+                let help = "secrets go into keys that are never shown, such as `password`";
+                (place, format!("variable `{name}` is secret, `{}` is not", self.key), help.into())
+            }
+            ExpandError::NoSecret => return self.not_secret(),
         };
         self.fail(Diagnostic::new(message).at(self.inside(place)).help(help))
+    }
+
+    /// Without a place: that would show the line, and what is in it is meant to be secret.
+    fn not_secret<T>(&self) -> Option<T> {
+        let message = format!("`{}` has to come from a secret variable", self.key);
+        let help = "declare it under [vars] with `type = \"secret\"`, and write `${name}`";
+        let help = help.to_owned();
+        self.cx.report.push(Diagnostic::new(message).help(help));
+        None
     }
 
     /// A string that is not empty.

@@ -16,8 +16,9 @@ use toml::de::DeValue;
 use crate::broker::Assignor;
 use crate::config::diagnostic::{Diagnostic, Diagnostics, Report};
 use crate::config::document::{self, Context, Section, Value};
+use crate::config::secret::Secret;
 use crate::config::{
-    Config, Consumer, Data, DeadLetters, Ingress, Limits, LogFormat, Restart, Shutdown, State,
+    Api, Config, Consumer, Data, DeadLetters, Ingress, Limits, LogFormat, Restart, Shutdown, State,
     Telemetry, Workers, units,
 };
 
@@ -33,6 +34,24 @@ const TEXT: Form<String> = Form {
 };
 const PATH: Form<PathBuf> =
     Form { wanted: "a path", parse: |text| (!text.trim().is_empty()).then(|| PathBuf::from(text)) };
+const PATH_OR_NONE: Form<Option<PathBuf>> = Form {
+    wanted: "a path, or nothing",
+    parse: |text| Some((!text.trim().is_empty()).then(|| PathBuf::from(text))),
+};
+/// What a token of the API looks like: short ones can be guessed.
+const TOKEN: &str = "16 or more letters, digits and signs, without blanks";
+const BASE_URL_OR_NONE: Form<Option<String>> = Form {
+    wanted: "a URL such as \"http://uploads-0:8080\", without query, or nothing",
+    parse: |text| {
+        let text = text.trim().trim_end_matches('/');
+        let is_base = ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme))
+            && !text.contains(['?', '#'])
+            && reqwest::Url::parse(text).is_ok();
+        (text.is_empty() || is_base).then(|| Some(text.to_owned()).filter(|url| !url.is_empty()))
+    },
+};
+/// What the address of a database looks like.
+const DATABASE: &str = "an address such as \"postgres://user:password@host/database\"";
 const SIZE: Form<u64> = Form {
     wanted: "a size such as \"64 KiB\" or \"16 MiB\"",
     parse: |text| units::size(text).filter(|size| *size > 0),
@@ -56,6 +75,7 @@ const SHARE: Form<f64> = Form {
     wanted: "a share above 0, up to 1",
     parse: |text| number::<f64>(text).filter(|share| *share > 0.0 && *share <= 1.0),
 };
+const SWITCH: Form<bool> = Form { wanted: "true or false", parse: number };
 const ADDRESS: Form<SocketAddr> =
     Form { wanted: "an address such as \"127.0.0.1:8080\"", parse: number };
 const ASSIGNOR: Form<Assignor> = Form {
@@ -141,6 +161,7 @@ impl<'a> Reader<'a> {
             ingress: self.ingress(),
             telemetry: self.telemetry(),
             state: self.state(),
+            api: self.api(),
         }
     }
 
@@ -259,6 +280,7 @@ impl<'a> Reader<'a> {
         let or = Ingress::default();
         let ingress = Ingress {
             listen: group.get("listen", &ADDRESS, or.listen),
+            public_url: group.get("public_url", &BASE_URL_OR_NONE, or.public_url),
             retain: group.get("retain", &TIME, or.retain),
         };
         group.finish();
@@ -278,9 +300,44 @@ impl<'a> Reader<'a> {
 
     fn state(&self) -> State {
         let group = self.group("state");
-        let path = group.get("path", &PATH, State::default().path);
+        let or = State::default();
+        let state = State {
+            path: group.get("path", &PATH, or.path),
+            url: group.secret("url", DATABASE, |text| {
+                ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme))
+            }),
+            ca_file: group.get("ca_file", &PATH_OR_NONE, or.ca_file),
+            connections: group.get("connections", &COUNT, or.connections),
+            statement_timeout: group.get("statement_timeout", &TIME, or.statement_timeout),
+            lock_timeout: group.get("lock_timeout", &TIME, or.lock_timeout),
+            idle_transaction_timeout: group.get(
+                "idle_transaction_timeout",
+                &TIME,
+                or.idle_transaction_timeout,
+            ),
+        };
         group.finish();
-        State { path }
+        state
+    }
+
+    fn api(&self) -> Api {
+        let group = self.group("api");
+        let or = Api::default();
+        let api = Api {
+            enabled: group.get("enabled", &SWITCH, or.enabled),
+            listen: group.get("listen", &ADDRESS, or.listen),
+            token: group.secret("token", TOKEN, |text| {
+                text.len() >= 16 && text.bytes().all(|byte| byte.is_ascii_graphic())
+            }),
+        };
+        if api.enabled && !api.listen.ip().is_loopback() && api.token.is_none() {
+            let message = format!("the API listens on {} and has no `token`", api.listen);
+            let help = "others can reach that address: set TIDEMILL_API_TOKEN in the environment, \
+                        or listen on 127.0.0.1";
+            group.report("listen", Diagnostic::new(message).help(help.to_owned()));
+        }
+        group.finish();
+        api
     }
 }
 
@@ -299,6 +356,32 @@ impl Group<'_, '_> {
             self.reader.root.context().report.push(Diagnostic::new(message).help(help));
             default
         })
+    }
+
+    /// The secret `key`, from the environment or else from the file; empty is none. No error shows
+    /// its value, so errors have no place either: the line would be printed.
+    fn secret(
+        &self,
+        key: &'static str,
+        wanted: &'static str,
+        is_fit: fn(&str) -> bool,
+    ) -> Option<Secret> {
+        self.reader.keys.borrow_mut().push(format!("{}.{key}", self.name));
+        let in_file = self.section.as_ref().and_then(|section| section.value(key));
+        let in_file = in_file.map(|value| plain(&value).unwrap_or_default());
+        let variable = format!("TIDEMILL_{}_{key}", self.name).to_uppercase();
+        let in_env = (self.reader.env)(&variable);
+        let place = match &in_env {
+            Some(_) => format!("environment variable {variable}"),
+            None => format!("`{key}` of [{}]", self.name),
+        };
+        let text = in_env.or(in_file).filter(|text| !text.is_empty())?;
+        if !is_fit(&text) {
+            let message = format!("{place} has to be {wanted}, or empty");
+            let help = "its value is not shown, since it is a secret".to_owned();
+            self.reader.root.context().report.push(Diagnostic::new(message).help(help));
+        }
+        Some(Secret::from(text))
     }
 
     fn parsed<T>(&self, value: &Value<'_>, form: &Form<T>) -> Option<T> {

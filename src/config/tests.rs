@@ -96,3 +96,39 @@ fn relative_paths_of_the_state_store_lie_in_the_data_folder() {
     let absolute = parse("[state]\npath = \"/srv/state.db\"\n").unwrap();
     assert_eq!(absolute.state_path(), Path::new("/srv/state.db"));
 }
+
+#[test]
+fn no_error_shows_a_secret() {
+    let env =
+        |name: &str| (name == "TIDEMILL_STATE_URL").then(|| "mysql://me:hunter2@db".to_owned());
+    let text = "[state]\nurl = \"hunter2\"\n";
+    for shown in [
+        Config::parse("t.toml", text, &env).unwrap_err().to_string(),
+        parse(text).unwrap_err().to_string(),
+    ] {
+        assert!(shown.contains("postgres://"), "{shown}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+}
+
+#[test]
+fn an_empty_address_of_a_database_is_none() {
+    assert_eq!(parse("[state]\nurl = \"\"\n").unwrap().state.url, None);
+}
+
+#[test]
+fn an_api_that_others_can_reach_needs_a_token_and_never_shows_it() {
+    let listen = "[api]\nlisten = \"0.0.0.0:7410\"\n";
+    let shown = parse(listen).unwrap_err().to_string();
+    assert!(shown.contains("tidemill.toml:2:10"), "{shown}");
+    assert!(shown.contains("has no `token`"), "{shown}");
+
+    let env = |name: &str| (name == "TIDEMILL_API_TOKEN").then(|| "hunter2-hunter2-".to_owned());
+    let config = Config::parse("t.toml", listen, &env).unwrap();
+    assert!(config.api.token.is_some());
+    assert!(!format!("{config:?}").contains("hunter2"));
+    assert!(parse(&format!("{listen}enabled = false\n")).is_ok());
+
+    let short = parse("[api]\ntoken = \"hunter2\"\n").unwrap_err().to_string();
+    assert!(short.contains("16 or more") && !short.contains("hunter2"), "{short}");
+}

@@ -1,4 +1,4 @@
-//! Starting stage 2: the state store, borders, aggregators and the dispatcher.
+//! Starting stage 2: borders, aggregators, the dispatcher and the retirer.
 //!
 //! Responsible for: turning declared manifests, receipts and tables into running parts.
 //! Not responsible for: what they do (`completion`, `state`).
@@ -10,7 +10,7 @@ use actix::{Arbiter, ArbiterHandle};
 use tokio::sync::Notify;
 
 use crate::broker::group::PartitionActors;
-use crate::completion::config::{ActionKind, Owner, Table, TableType};
+use crate::completion::config::ActionKind;
 use crate::completion::publisher::LARGEST_MESSAGE;
 use crate::completion::{
     AggregatorContext, AggregatorSettings, AnnounceBoundary, BoundaryContext, DispatcherContext,
@@ -20,97 +20,14 @@ use crate::completion::{
 };
 use crate::engine::blueprint::{BoundaryFactory, Parts};
 use crate::engine::nodes::definition_below;
+use crate::engine::sinks::Roots;
 use crate::engine::sources::{self, RunningGroup};
-use crate::engine::{Context, EngineError};
+use crate::engine::store::group_of;
+use crate::engine::{Context, EngineError, retirement};
 use crate::model::NodeName;
 use crate::runtime::supervisor::{Child, ChildSpec, supervise};
-use crate::source::config::Config as Source;
-use crate::state::sqlite::SqliteStore;
-use crate::state::{
-    ColumnType, Declarations, DeclaredTable, DeclaredView, PipelineIdentity, StateError,
-    StateStore, TableOwner,
-};
-use crate::topology::{NodeKind, Topology};
-
-/// Opens the state store, if the topology needs one, and prepares what it declares.
-pub async fn open_store(
-    context: &Context,
-    topology: &Topology,
-) -> Result<Option<Arc<dyn StateStore>>, EngineError> {
-    if topology.manifests.is_empty() && topology.tables.is_empty() {
-        return Ok(None);
-    }
-    let path = context.config.state_path();
-    let opened = tokio::task::spawn_blocking(move || SqliteStore::open(&path)).await;
-    let store = opened.map_err(EngineError::internal)?.map_err(refused)?;
-    let identity = PipelineIdentity {
-        pipeline: context.pipeline.clone(),
-        group: group_of(topology),
-        shards: topology.progress.partitions,
-    };
-    store.prepare(&identity, &declarations(topology)).await.map_err(refused)?;
-    Ok(Some(store))
-}
-
-fn refused(error: StateError) -> EngineError {
-    match error {
-        StateError::Mismatch(why) => EngineError::misconfigured(why),
-        StateError::Unavailable(why) | StateError::Fatal(why) => EngineError::dependency(why),
-    }
-}
-
-/// Consumer group of the pipeline: that of its first source.
-fn group_of(topology: &Topology) -> String {
-    let group = topology.graph.nodes.iter().find_map(|node| match &node.kind {
-        NodeKind::Source(Source::Kafka(source)) => Some(source.group.clone()),
-        _ => None,
-    });
-    group.unwrap_or_else(|| topology.name.to_string())
-}
-
-/// A table as the state store knows it.
-pub fn declared(table: &Table) -> DeclaredTable {
-    DeclaredTable {
-        name: table.name.clone(),
-        owner: match &table.owner {
-            Owner::Member => TableOwner::Member,
-            Owner::Manifest => TableOwner::Manifest,
-            Owner::Key(columns) => TableOwner::Key(columns.clone()),
-        },
-        columns: table.columns.iter().map(|(name, kind)| (name.clone(), column(*kind))).collect(),
-    }
-}
-
-fn declarations(topology: &Topology) -> Declarations {
-    let tables = topology.tables.iter().map(declared);
-    let views = topology.views.iter();
-    let actions = topology.manifests.iter().flat_map(|(_, manifest)| &manifest.on_complete);
-    Declarations {
-        tables: tables.collect(),
-        views: views
-            .map(|view| DeclaredView { name: view.name.clone(), query: view.query.clone() })
-            .collect(),
-        statements: actions
-            .filter_map(|action| match &action.kind {
-                ActionKind::Sql { statements } => Some(statements.clone()),
-                _ => None,
-            })
-            .flatten()
-            .collect(),
-    }
-}
-
-fn column(kind: TableType) -> ColumnType {
-    match kind {
-        TableType::Text => ColumnType::Text,
-        TableType::Int => ColumnType::Int,
-        TableType::Double => ColumnType::Double,
-        TableType::Bool => ColumnType::Bool,
-        TableType::Date => ColumnType::Date,
-        TableType::Instant => ColumnType::Instant,
-        TableType::Json => ColumnType::Json,
-    }
-}
+use crate::state::StateStore;
+use crate::topology::Topology;
 
 /// Starts the publisher and puts the borders where the topology declares them; nothing without
 /// manifests and receipts.
@@ -205,19 +122,25 @@ pub struct RunningCompletion {
     pub group: RunningGroup,
     /// Delivers actions.
     pub dispatcher: Child,
+    /// Deletes retired objects, where sinks write objects.
+    pub retirer: Option<Child>,
 }
 
-/// Starts the dispatcher and the aggregators; nothing without manifests.
+/// Starts the dispatcher, the retirer and the aggregators; nothing without manifests. `roots` are
+/// those of the sinks.
 pub fn start(
     context: &Context,
     topology: &Topology,
     store: Arc<dyn StateStore>,
+    roots: &Roots,
     arbiter: ArbiterHandle,
 ) -> Result<Option<RunningCompletion>, EngineError> {
     if topology.manifests.is_empty() {
         return Ok(None);
     }
-    let completed = Arc::new(Notify::new());
+    let (completed, retired) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let retirer =
+        retirement::start(context, roots, store.clone(), retired.clone(), arbiter.clone());
     let dispatcher = dispatcher(context, topology, store.clone(), completed.clone(), arbiter)?;
     let group = format!("{}.progress", group_of(topology));
     let assignor = context.config.consumer.assignor;
@@ -236,6 +159,7 @@ pub fn start(
         escalation: context.escalation.clone(),
         epochs: Arc::new(AtomicU64::new(0)),
         completed,
+        retired,
     });
     let policy = context.restart_policy();
     let actors: PartitionActors = Arc::new(move |partition, messages| {
@@ -255,7 +179,7 @@ pub fn start(
             },
         })
     });
-    Ok(Some(RunningCompletion { group: joined.run(context, actors), dispatcher }))
+    Ok(Some(RunningCompletion { group: joined.run(context, actors), dispatcher, retirer }))
 }
 
 fn dispatcher(

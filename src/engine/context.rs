@@ -12,6 +12,7 @@ use crate::broker::kafka::{KafkaBroker, KafkaConfig};
 use crate::broker::{Admin, Broker, BrokerError, Producer, TopicSpec};
 use crate::config::Config;
 use crate::engine::EngineError;
+use crate::engine::observed::Observed;
 use crate::model::{PipelineName, Topic};
 use crate::progress::dead_letters::{DeadLetterLimit, DeadLetterLimits, RatioLimit};
 use crate::progress::restart::{Backoff, RestartPolicy};
@@ -44,6 +45,8 @@ pub struct Context {
     pub clock: SharedClock,
     /// Counters.
     pub instruments: Arc<Instruments>,
+    /// What metrics and health are read from.
+    pub observed: Arc<Observed>,
     /// Where errors go that end the pipeline.
     pub escalation: Arc<Escalation>,
     /// Outcomes seen, against the limit of dead letters.
@@ -66,6 +69,8 @@ impl Context {
         let (broker, producer, admin) =
             opened.await.map_err(EngineError::internal)?.map_err(EngineError::broker)?;
         let limit = DeadLetterLimit::new(limits(&config));
+        let (instruments, time) = (Instruments::default(), clock.clone());
+        instruments.unavailable.tell_time(Arc::new(move || time.unix_millis()));
         Ok(Self {
             pipeline: topology.name.clone(),
             config: Arc::new(config),
@@ -73,7 +78,8 @@ impl Context {
             producer,
             admin,
             clock,
-            instruments: Arc::default(),
+            instruments: Arc::new(instruments),
+            observed: Arc::default(),
             escalation: Arc::default(),
             dead_letter_limit: Arc::new(Mutex::new(limit)),
             epochs: Arc::default(),
@@ -92,13 +98,17 @@ impl Context {
         ensured.map_err(EngineError::internal)?.map_err(EngineError::broker)
     }
 
-    /// The topic of dead letters as it has to be.
+    /// The topic of dead letters as it has to be. A letter keeps the time stamp of its source
+    /// record, which may be old: a limit of time could remove it as soon as it is written.
     pub fn dead_letter_spec(&self) -> TopicSpec {
         let room = (LARGEST_RECORD + LETTER_ROOM).to_string();
         TopicSpec {
             name: self.dead_letter_topic(),
             partitions: None,
-            settings: BTreeMap::from([("max.message.bytes".to_owned(), room)]),
+            settings: BTreeMap::from([
+                ("max.message.bytes".to_owned(), room),
+                ("retention.ms".to_owned(), "-1".to_owned()),
+            ]),
         }
     }
 
@@ -142,8 +152,8 @@ fn open_log(
 ) -> Result<Arc<dyn Broker>, BrokerError> {
     match section.bootstrap {
         Some(bootstrap) => {
-            let config = KafkaConfig { bootstrap, properties: section.properties };
-            Ok(KafkaBroker::new(config)?)
+            let BrokerSection { properties, security, .. } = section;
+            Ok(KafkaBroker::new(KafkaConfig { bootstrap, properties, security })?)
         }
         None => Ok(EmbeddedLog::open(folder, Arc::new(move || clock.unix_millis()))?),
     }

@@ -21,6 +21,7 @@ pub fn start(context: &Context, topology: &Topology) -> Result<Option<IngressSer
     }
     let settings = IngressSettings {
         listen: context.config.ingress.listen,
+        public_url: context.config.ingress.public_url.clone(),
         dir: context.config.data.dir.join("ingress"),
         retain: context.config.ingress.retain,
     };

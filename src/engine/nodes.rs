@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::engine::blueprint::{StepFactory, TransformFactory};
+use crate::engine::observed::Observed;
 use crate::engine::{Context, EngineError};
 use crate::expr::{Evaluator, Program};
 use crate::model::{Digest, Failure, FailureClass, Record};
@@ -25,6 +26,7 @@ use crate::topology::{Graph, NodeKind};
 pub struct Spools {
     folder: std::path::PathBuf,
     bytes_each: u64,
+    observed: Arc<Observed>,
 }
 
 impl Spools {
@@ -32,13 +34,15 @@ impl Spools {
     pub fn new(context: &Context, graph: &Graph) -> Self {
         let spooling = graph.nodes.iter().filter(|node| spools(&node.kind)).count().max(1);
         let bytes_each = context.config.limits.spool_bytes / spooling as u64;
-        Self { folder: context.config.data.dir.join("spool"), bytes_each }
+        let folder = context.config.data.dir.join("spool");
+        Self { folder, bytes_each, observed: context.observed.clone() }
     }
 
     /// A spool with a budget of its own.
     pub fn make(&self) -> Result<Spool, EngineError> {
-        Spool::new(&self.folder, DiskBudget::new(self.bytes_each))
-            .map_err(|error| EngineError::dependency(error.to_string()))
+        let budget = DiskBudget::new(self.bytes_each);
+        self.observed.spool(&budget);
+        Spool::new(&self.folder, budget).map_err(|error| EngineError::dependency(error.to_string()))
     }
 }
 

@@ -1,16 +1,18 @@
 //! Starting sinks.
 //!
-//! Responsible for: the actor of each sink, and the factory of its CPU half.
+//! Responsible for: the actor of each sink, the factory of its CPU half, and asking buckets
+//! whether they can be used before anything starts.
 //! Not responsible for: what they do (`sink`).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use actix::ArbiterHandle;
 use tokio::sync::Semaphore;
 
 use crate::engine::blueprint::{StepFactory, WriterFactory};
-use crate::engine::completion::declared;
 use crate::engine::nodes::Spools;
+use crate::engine::store::declared;
 use crate::engine::{Context, EngineError};
 use crate::model::NodeName;
 use crate::progress::obligation::Owed;
@@ -23,10 +25,12 @@ use crate::sink::config::{
 };
 use crate::sink::dead_letter::{DeadLetterContext, DeadLetters};
 use crate::sink::kafka::{Encoded, KafkaSink, KafkaSinkContext, KafkaWriter};
-use crate::sink::parquet::{CONCURRENCY, ObjectRoot, ParquetSink, ParquetWriter, UploadContext};
+use crate::sink::parquet::{
+    CONCURRENCY, ObjectRoot, ParquetSink, ParquetWriter, RootError, UploadContext,
+};
 use crate::sink::table::{PendingRows, TableSink, TableSinkContext, TableWriter};
 use crate::state::StateStore;
-use crate::topology::Topology;
+use crate::topology::{Graph, NodeKind, Topology};
 
 /// A running sink.
 pub struct RunningSink {
@@ -39,6 +43,7 @@ pub struct RunningSink {
 /// Starts the dead letters.
 pub fn dead_letters(context: &Context, arbiter: ArbiterHandle) -> (Address<Failed>, Child) {
     let (address, failures) = inbox("dead letters", context.config.limits.batch_records);
+    context.observed.queue(&address);
     let letters = DeadLetterContext {
         topic: context.dead_letter_topic(),
         pipeline: context.pipeline.clone(),
@@ -58,6 +63,26 @@ pub fn dead_letters(context: &Context, arbiter: ArbiterHandle) -> (Address<Faile
     (address, child)
 }
 
+/// Where the sinks that write objects put them, by sink.
+pub type Roots = BTreeMap<NodeName, ObjectRoot>;
+
+/// Opens the roots of all sinks that write objects.
+///
+/// # Errors
+/// The first that cannot be used, and what to do about it.
+pub async fn roots(graph: &Graph) -> Result<Roots, EngineError> {
+    let mut roots = Roots::new();
+    for node in &graph.nodes {
+        let NodeKind::Sink(Config::Parquet(settings)) = &node.kind else { continue };
+        let unusable =
+            |error: RootError| EngineError::dependency(format!("sink {}: {error}", node.name));
+        let root = ObjectRoot::of(settings).map_err(unusable)?;
+        root.probe().await.map_err(unusable)?;
+        roots.insert(node.name.clone(), root);
+    }
+    Ok(roots)
+}
+
 /// What starting sinks needs.
 pub struct Starter<'a> {
     /// Shared by all parts.
@@ -70,6 +95,8 @@ pub struct Starter<'a> {
     pub lanes: usize,
     /// Spools of sinks that spool.
     pub spools: &'a Spools,
+    /// Where objects go.
+    pub roots: &'a Roots,
     /// The dead letters.
     pub failures: &'a Address<Failed>,
     /// Where actors run.
@@ -85,7 +112,10 @@ impl Starter<'_> {
                 Ok(kafka(self.context, name, settings, self.lanes, self.failures, arbiter))
             }
             Config::Parquet(settings) => {
-                parquet(self.context, name, settings, self.spools, arbiter)
+                let root = self.roots.get(name).cloned().ok_or_else(|| {
+                    EngineError::internal(format!("the root of sink {name} was not opened"))
+                })?;
+                parquet(self.context, name, settings, root, self.spools, arbiter)
             }
             Config::Table(settings) => self.table(name, settings),
         }
@@ -100,6 +130,7 @@ impl Starter<'_> {
         };
         let context = self.context;
         let (address, batches) = inbox(format!("sink {name}"), context.config.limits.sink_batches);
+        context.observed.queue(&address);
         let shared = TableSinkContext {
             node: name.clone(),
             store: store.clone(),
@@ -147,6 +178,7 @@ fn kafka(
     arbiter: ArbiterHandle,
 ) -> RunningSink {
     let (address, batches) = inbox(format!("sink {name}"), context.config.limits.sink_batches);
+    context.observed.queue(&address);
     let shared = KafkaSinkContext::new(
         name.clone(),
         context.producer.clone(),
@@ -175,12 +207,12 @@ fn parquet(
     context: &Context,
     name: &NodeName,
     settings: &ParquetSettings,
+    root: ObjectRoot,
     spools: &Spools,
     arbiter: ArbiterHandle,
 ) -> Result<RunningSink, EngineError> {
-    let root = ObjectRoot::open(&settings.url)
-        .map_err(|error| EngineError::dependency(format!("sink {name}: {error}")))?;
     let (address, batches) = inbox(format!("sink {name}"), context.config.limits.sink_batches);
+    context.observed.queue(&address);
     let (clock, instruments) = (context.clock.clone(), context.instruments.clone());
     let upload = UploadContext::new(name.clone(), root, clock, instruments);
     let uploads = Arc::new(Semaphore::new(CONCURRENCY));

@@ -1,6 +1,7 @@
 //! Starting sources and draining them.
 //!
-//! Responsible for: the poll thread, the assignment and the partition consumers of each source.
+//! Responsible for: the poll thread, the assignment and the partition consumers of each source,
+//! for its topic and for replayed dead letters.
 //! Not responsible for: what they do (`broker::group`, `source`).
 
 use std::sync::Arc;
@@ -15,12 +16,13 @@ use crate::broker::group::{
 };
 use crate::broker::{ConsumerConfig, Start};
 use crate::engine::{Context, EngineError};
-use crate::model::Topic;
+use crate::model::{NodeName, Topic};
 use crate::runtime::inbox::{Address, inbox};
 use crate::runtime::lanes::Lanes;
 use crate::runtime::supervisor::{Child, ChildSpec, supervise};
 use crate::source::config::KafkaSource;
 use crate::source::partition_consumer::{PartitionConsumer, SourceContext, SourceSettings};
+use crate::source::replay::Intake;
 use crate::source::start::StartResolver;
 use crate::source::watchdog::EmptyTails;
 
@@ -76,6 +78,8 @@ pub fn join(
         context.instruments.clone(),
     )
     .map_err(EngineError::broker)?;
+    let name = format!("poll thread of {group}");
+    context.observed.monitor.add(name, consumer.max_poll_interval, orders.pulse());
     Ok(Joined { name: group.to_owned(), events, inbox, orders, poll })
 }
 
@@ -84,6 +88,7 @@ impl Joined {
     /// to it by being the current one.
     pub fn run(self, context: &Context, actors: PartitionActors) -> RunningGroup {
         let arbiter = Arbiter::new();
+        context.observed.arbiter(&self.name, &arbiter.handle(), &context.clock);
         let assigned = AssignmentContext {
             actors,
             drain_deadline: context.config.consumer.revoke_drain_deadline,
@@ -127,36 +132,81 @@ impl RunningGroup {
     }
 }
 
-/// Starts a source that feeds entry `entry` of the stage behind `lanes`.
-pub fn start(
+/// A source, and where its records go.
+pub struct Inflow<'a> {
+    /// Its name in the topology.
+    pub name: &'a NodeName,
+    /// What it reads.
+    pub source: &'a KafkaSource,
+    /// The pipeline's topic of replayed dead letters.
+    pub replays: Topic,
+    /// The lanes of the first stage.
+    pub lanes: Arc<Lanes>,
+    /// The entry of that stage.
+    pub entry: u16,
+}
+
+/// Starts a source. It reads the topic of replays as well, in a group of its own: whatever moves
+/// there leaves the assignment of the source's topic alone.
+pub fn start(context: &Context, inflow: &Inflow<'_>) -> Result<[RunningGroup; 2], EngineError> {
+    let Inflow { name, source, .. } = inflow;
+    let own = Membership {
+        group: source.group.clone(),
+        topic: source.topic.clone(),
+        start: source.start,
+        intake: Intake::Topic((*name).clone()),
+    };
+    let replays = Membership {
+        group: format!("{}.replay.{name}", source.group),
+        topic: inflow.replays.clone(),
+        start: Start::Earliest,
+        intake: Intake::Replays((*name).clone()),
+    };
+    Ok([member(context, inflow, own)?, member(context, inflow, replays)?])
+}
+
+/// One membership of a source.
+struct Membership {
+    group: String,
+    topic: Topic,
+    start: Start,
+    intake: Intake,
+}
+
+fn member(
     context: &Context,
-    source: &KafkaSource,
-    lanes: Arc<Lanes>,
-    entry: u16,
+    inflow: &Inflow<'_>,
+    membership: Membership,
 ) -> Result<RunningGroup, EngineError> {
-    let joined = join(context, &source.group, vec![source.topic.clone()], source.assignor)?;
+    let Membership { group, topic, start, intake } = membership;
+    let joined = join(context, &group, vec![topic], inflow.source.assignor)?;
     let shared = Arc::new(SourceContext {
         settings: settings(context),
-        starts: Arc::new(resolver(context, &joined, &source.group, source.start)),
+        starts: Arc::new(resolver(context, &joined, &group, start)),
         orders: joined.orders.clone(),
-        lanes,
-        entry,
+        lanes: inflow.lanes.clone(),
+        entry: inflow.entry,
+        intake,
         clock: context.clock.clone(),
         instruments: context.instruments.clone(),
         escalation: context.escalation.clone(),
         dead_letter_limit: context.dead_letter_limit.clone(),
         epochs: context.epochs.clone(),
         tails: EmptyTails::default(),
+        lags: context.observed.lags.clone(),
     });
     let policy = context.restart_policy();
     let actors: PartitionActors = Arc::new(move |partition, messages| {
         let shared = shared.clone();
+        // Kept as long as the assignment, across all consumers that note something in it.
+        let place = shared.lags.of(&partition);
         supervise(ChildSpec {
             name: format!("partition consumer {partition}"),
             policy: policy.clone(),
             clock: shared.clock.clone(),
             arbiter: Arbiter::current(),
             factory: move |lifeline| {
+                let _kept = &place;
                 PartitionConsumer::new(
                     partition.clone(),
                     shared.clone(),

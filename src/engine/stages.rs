@@ -70,7 +70,9 @@ impl Builder<'_> {
         let mut calls: HashMap<usize, Address<LaneBatch>> = HashMap::new();
         for stage in stages.iter().rev() {
             let pool = self.start_stage(stage, &running.lanes, &calls)?;
-            let lanes = Arc::new(Lanes::new(pool.addresses()));
+            let addresses = pool.addresses();
+            addresses.iter().for_each(|lane| self.context.observed.queue(lane));
+            let lanes = Arc::new(Lanes::new(addresses));
             running.lanes.insert(stage.id, lanes.clone());
             running.pools.insert(0, pool);
             for (number, entry) in stage.entries.iter().enumerate() {
@@ -177,6 +179,7 @@ impl Builder<'_> {
         let call = nodes::fetch(self.context, config, self.spools.make()?, self.local.clone())?;
         let limits = &self.context.config.limits;
         let (address, batches) = inbox(format!("call {name}"), limits.sink_batches);
+        self.context.observed.queue(&address);
         let shared = Arc::new(CallerContext {
             node: name.clone(),
             call: Arc::new(call),

@@ -146,9 +146,14 @@ impl Monitor {
     /// A new pulse, watched until its last clone is dropped. It may be silent for `limit`.
     pub fn watch(&self, name: impl Into<Arc<str>>, limit: Duration) -> Pulse {
         let pulse = Pulse::new();
+        self.add(name, limit, &pulse);
+        pulse
+    }
+
+    /// Watches a pulse that somebody has already.
+    pub fn add(&self, name: impl Into<Arc<str>>, limit: Duration, pulse: &Pulse) {
         let watched = Watched { name: name.into(), state: Arc::downgrade(&pulse.0), limit };
         self.lock().push(watched);
-        pulse
     }
 
     /// Who is stalled now, in the order in which they came under watch.

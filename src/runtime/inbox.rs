@@ -175,6 +175,12 @@ impl<M: Send + 'static> Address<M> {
         self.len() == 0
     }
 
+    /// Tells how many messages wait, without keeping the inbox open; 0 once nobody can send.
+    pub fn depth(&self) -> Box<dyn Fn() -> usize + Send + Sync> {
+        let door = Arc::downgrade(&self.door);
+        Box::new(move || door.upgrade().map_or(0, |door| Self { door }.len()))
+    }
+
     /// Messages that may wait before senders are held back.
     pub fn capacity(&self) -> usize {
         self.door.capacity

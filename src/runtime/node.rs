@@ -147,6 +147,12 @@ pub trait Call: Send + Sync {
 pub trait Boundary: Send {
     /// Looks at a record that crosses the border, and may set what it is part of.
     fn cross(&mut self, record: &mut Record) -> Result<Crossing, Failure>;
+
+    /// Whether a record that a replay led to is meant by it. One that is not goes no further: it
+    /// was done before, and is *filtered* this time. Asked of replays only.
+    fn is_meant(&mut self, _record: &mut Record) -> Result<bool, Failure> {
+        Ok(true)
+    }
 }
 
 /// What a [`Boundary`] asks for.

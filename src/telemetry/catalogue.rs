@@ -1,19 +1,24 @@
 //! The catalogue of instruments.
 //!
-//! Responsible for: declaring every counter and gauge once, with its name, unit and meaning.
-//! Not responsible for: exporting them; an exporter reads [`Instruments::read`].
+//! Responsible for: declaring every instrument once, with its name, kind, labels and meaning.
+//! Not responsible for: exporting them (`metrics`), or where the values of labelled ones come from
+//! (`engine` says which parts are read).
 //!
 //! Instruments are plain atomics, so that hot paths and exporters never wait for each other.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::model::Outcome;
+use crate::telemetry::Unavailable;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
+    const KIND: Kind = Kind::Counter;
+
     /// Adds to it.
     pub fn add(&self, count: u64) {
         self.0.fetch_add(count, Ordering::Relaxed);
@@ -30,6 +35,8 @@ impl Counter {
 pub struct Gauge(AtomicU64);
 
 impl Gauge {
+    const KIND: Kind = Kind::Gauge;
+
     /// Sets it.
     pub fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
@@ -51,39 +58,103 @@ impl Gauge {
     }
 }
 
-macro_rules! catalogue {
+/// One owner's part of a gauge that several add up to; it goes with its owner.
+#[derive(Debug)]
+pub struct Part {
+    instruments: Arc<Instruments>,
+    of: fn(&Instruments) -> &Gauge,
+    value: u64,
+}
+
+impl Part {
+    /// A part of nothing yet.
+    pub fn new(instruments: Arc<Instruments>, of: fn(&Instruments) -> &Gauge) -> Self {
+        Self { instruments, of, value: 0 }
+    }
+
+    /// Sets this part of the sum.
+    pub fn set(&mut self, value: u64) {
+        let gauge = (self.of)(&self.instruments);
+        gauge.add(value);
+        gauge.sub(std::mem::replace(&mut self.value, value));
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+/// How an instrument behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows; its name ends in `_total`.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+}
+
+/// What an instrument is called, and what it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Declared {
+    /// Exported name.
+    pub name: &'static str,
+    /// What it says.
+    pub meaning: &'static str,
+    /// How it behaves.
+    pub kind: Kind,
+    /// Its labels, beside `pipeline`, which all have.
+    pub labels: &'static [&'static str],
+}
+
+/// An instrument that is one number for the whole pipeline.
+pub struct Plain {
+    /// Its declaration.
+    pub declared: Declared,
+    /// Its value.
+    pub read: fn(&Instruments) -> u64,
+}
+
+macro_rules! plain {
     ($($(#[doc = $doc:literal])* $kind:ident $name:ident = $export:literal;)*) => {
-        /// Every instrument of a pipeline.
+        /// What the parts of a pipeline count.
         #[derive(Debug, Default)]
         pub struct Instruments {
             $($(#[doc = $doc])* pub $name: $kind,)*
         }
 
         impl Instruments {
-            /// All values under the names that users see, with what they mean.
-            pub fn read(&self) -> Vec<Reading> {
-                vec![$(Reading {
+            /// Those that are one number for the whole pipeline.
+            pub const PLAIN: &'static [Plain] = &[$(Plain {
+                declared: Declared {
                     name: $export,
                     meaning: concat!($($doc),*).trim_ascii(),
-                    value: self.$name.get(),
-                },)*]
-            }
+                    kind: $kind::KIND,
+                    labels: &[],
+                },
+                read: |instruments| instruments.$name.get(),
+            },)*];
         }
     };
 }
 
-/// One instrument at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reading {
-    /// Exported name.
-    pub name: &'static str,
-    /// What it counts.
-    pub meaning: &'static str,
-    /// Its value.
-    pub value: u64,
+macro_rules! labelled {
+    ($($(#[doc = $doc:literal])* $kind:ident $name:ident = $export:literal $labels:expr;)*) => {
+        $($(#[doc = $doc])*
+        pub const $name: Declared = Declared {
+            name: $export,
+            meaning: concat!($($doc),*).trim_ascii(),
+            kind: Kind::$kind,
+            labels: $labels,
+        };)*
+
+        /// Instruments that are read from the parts of a pipeline, most of them with labels.
+        pub const LABELLED: &[Declared] = &[$($name),*];
+    };
 }
 
-catalogue! {
+plain! {
     /// Records taken from sources.
     Counter records_in = "tidemill_records_in_total";
     /// Bytes of keys, values and headers taken from sources.
@@ -104,7 +175,7 @@ catalogue! {
     Counter broker_errors = "tidemill_broker_errors_total";
     /// Drains that ended at their deadline instead of empty.
     Counter drains_cut_short = "tidemill_drains_cut_short_total";
-    /// Partitions assigned to this process.
+    /// Partitions assigned to this process, of sources and of the progress topic.
     Gauge assigned = "tidemill_partitions_assigned";
     /// Records that user code panicked on.
     Counter panics = "tidemill_panics_total";
@@ -113,7 +184,7 @@ catalogue! {
     /// Times that a partition was found stalled.
     Counter stalls = "tidemill_partition_stalls_total";
     /// Nodes whose dependency is away at the moment.
-    Gauge unavailable = "tidemill_nodes_unavailable";
+    Unavailable unavailable = "tidemill_nodes_unavailable";
     /// Records written by sinks.
     Counter records_out = "tidemill_records_out_total";
     /// Uploads that the ingress accepted.
@@ -128,14 +199,58 @@ catalogue! {
     Counter member_bytes = "tidemill_member_bytes_total";
     /// Objects written to the lake.
     Counter objects = "tidemill_objects_total";
+    /// Times that a retired object was looked for, to be deleted.
+    Counter retired_checks = "tidemill_retired_object_checks_total";
+    /// Retired objects that were found, and deleted.
+    Counter retired_deletions = "tidemill_retired_objects_deleted_total";
     /// Manifests completed.
     Counter completions = "tidemill_manifest_completions_total";
+    /// Completions that an action blocks at the moment.
+    Gauge blocked = "tidemill_manifests_blocked";
     /// Events applied to manifests.
     Counter progress_events = "tidemill_progress_events_total";
     /// Events that changed nothing because they had been applied before.
     Counter duplicate_events = "tidemill_progress_duplicates_total";
     /// Actions delivered.
     Counter actions = "tidemill_actions_delivered_total";
+    /// Attempts to deliver an action that failed and are made again.
+    Counter action_failures = "tidemill_action_failures_total";
+}
+
+/// The labels of a partition.
+const PARTITION: &[&str] = &["topic", "partition"];
+
+labelled! {
+    /// Records that got their outcome without failing: delivered, or left out by a program.
+    Counter MESSAGES_PROCESSED = "kafka_consumer_messages_processed_total" PARTITION;
+    /// Records that failed for good and lie in the dead-letter topic.
+    Counter MESSAGES_FAILED = "kafka_consumer_messages_failed_total" PARTITION;
+    /// Age of the oldest record without an outcome; 0 if all up to the known end have theirs.
+    Gauge LAG_SECONDS = "kafka_consumer_lag_seconds" PARTITION;
+    /// Offsets from the oldest record without an outcome to the known end.
+    Gauge LAG_RECORDS = "tidemill_partition_lag_records" PARTITION;
+    /// Records without an outcome.
+    Gauge IN_FLIGHT = "tidemill_partition_in_flight_records" PARTITION;
+    /// Time since the oldest record without an outcome was handed out.
+    Gauge OLDEST_IN_FLIGHT = "tidemill_partition_oldest_in_flight_seconds" PARTITION;
+    /// Times that a manifest was looked at for whether it is complete: once for each event.
+    Counter COMPLETION_CHECKS = "manifest_completion_check_total" &[];
+    /// Manifests found complete and completed.
+    Counter COMPLETION_SUCCESSES = "manifest_completion_success_total" &[];
+    /// Time since a dependency of the node went away; nothing for nodes that work.
+    Gauge NODE_UNAVAILABLE = "tidemill_node_unavailable_seconds" &["node"];
+    /// Messages, or batches of records, that wait in a queue.
+    Gauge QUEUE_DEPTH = "tidemill_queue_depth" &["queue"];
+    /// Messages that may wait in a queue before senders are held back.
+    Gauge QUEUE_CAPACITY = "tidemill_queue_capacity" &["queue"];
+    /// Bytes of disk that the spools of all nodes have in use.
+    Gauge SPOOL_USED = "tidemill_spool_used_bytes" &[];
+    /// Bytes of disk that the spools of all nodes may use.
+    Gauge SPOOL_LIMIT = "tidemill_spool_limit_bytes" &[];
+    /// Times that an invariant did not hold since the process started.
+    Counter VIOLATIONS = "tidemill_invariant_violations_total" &["invariant"];
+    /// Always 1; says which version runs.
+    Gauge BUILD_INFO = "tidemill_build_info" &["version"];
 }
 
 impl Instruments {
@@ -156,12 +271,22 @@ mod tests {
 
     #[test]
     fn every_instrument_has_a_name_of_its_own_and_a_meaning() {
-        let readings = Instruments::default().read();
-        let mut names: Vec<_> = readings.iter().map(|reading| reading.name).collect();
+        let plain = Instruments::PLAIN.iter().map(|plain| &plain.declared);
+        let all: Vec<_> = plain.chain(LABELLED).collect();
+        let mut names: Vec<_> = all.iter().map(|declared| declared.name).collect();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), readings.len());
-        assert!(readings.iter().all(|reading| reading.meaning.ends_with('.')));
+        assert_eq!(names.len(), all.len());
+        assert!(all.iter().all(|declared| declared.meaning.ends_with('.')));
+    }
+
+    #[test]
+    fn counters_and_nothing_else_are_called_totals() {
+        let plain = Instruments::PLAIN.iter().map(|plain| &plain.declared);
+        for declared in plain.chain(LABELLED) {
+            let is_total = declared.name.ends_with("_total");
+            assert_eq!(is_total, declared.kind == Kind::Counter, "{}", declared.name);
+        }
     }
 
     #[test]
@@ -182,5 +307,18 @@ mod tests {
             instruments.filtered.get(),
         ];
         assert_eq!(counted, [1, 2, 1]);
+    }
+
+    #[test]
+    fn the_parts_of_a_gauge_add_up_and_go_with_their_owners() {
+        let instruments = Arc::new(Instruments::default());
+        let part = || Part::new(instruments.clone(), |instruments| &instruments.blocked);
+        let (mut one, mut other) = (part(), part());
+        one.set(3);
+        other.set(4);
+        one.set(2);
+        assert_eq!(instruments.blocked.get(), 6);
+        drop(other);
+        assert_eq!(instruments.blocked.get(), 2);
     }
 }

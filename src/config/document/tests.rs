@@ -97,6 +97,32 @@ fn an_unknown_variable_is_shown_inside_its_string() {
 }
 
 #[test]
+fn a_secret_is_read_only_where_nobody_sees_it() {
+    let mut variables = Variables::default();
+    variables.declare("name", Some("alice".to_owned()));
+    variables.declare_secret("password", Some(SecretString::from("hunter2")));
+    variables.declare_secret("none", Some(SecretString::default()));
+    let text = "p = \"${password}\"\n";
+    let read = reading(text, &variables, |section| section.need("p", Value::secret)).unwrap();
+    assert_eq!(read.expose_secret(), "hunter2");
+    let shown = reading(text, &variables, |section| section.need("p", Value::text)).unwrap_err();
+    let shown = shown.to_string();
+    assert!(shown.contains("variable `password` is secret, `p` is not"), "{shown}");
+    assert!(shown.contains("test.toml:1:6") && !shown.contains("hunter2"), "{shown}");
+    let table = [
+        ("p = \"plain words\"\n", "`p` has to come from a secret variable"),
+        ("p = \"${name}\"\n", "`p` has to come from a secret variable"),
+        ("p = \"${none}\"\n", "`p` is empty"),
+        ("p = \"${passwort}\"\n", "did you mean `password`?"),
+    ];
+    for (text, words) in table {
+        let read = reading(text, &variables, |section| section.need("p", Value::secret));
+        let shown = read.map(|_| ()).unwrap_err().to_string();
+        assert!(shown.contains(words) && !shown.contains("plain words"), "{shown}");
+    }
+}
+
+#[test]
 fn numbers_outside_their_range_say_the_range() {
     let shown = errors("count = 0\n", |section| section.need("count", |value| value.count(1)));
     assert!(shown.contains("`count` has to be an integer from 1 to 1000000000"), "{shown}");

@@ -29,6 +29,19 @@ async fn a_full_inbox_holds_the_sender_back_until_the_reader_makes_room() {
 }
 
 #[tokio::test]
+async fn whoever_watches_the_depth_does_not_keep_the_inbox_open() {
+    let (address, inbox) = filled(2);
+    let depth = address.depth();
+    assert_eq!(depth(), 2);
+    let mut open = inbox.open().await;
+    open.recv().await.unwrap();
+    assert_eq!(depth(), 1);
+    drop(address);
+    open.recv().await.unwrap();
+    assert_eq!((open.recv().await, depth()), (None, 0));
+}
+
+#[tokio::test]
 async fn what_waits_passes_to_the_next_reader() {
     let (address, inbox) = filled(3);
     let mut first = inbox.open().await;
