@@ -16,6 +16,10 @@ test *args:
 bench *args:
     cargo bench --locked {{ args }}
 
+# half an hour of faults with a checker; arguments such as `--minutes 600` or `--seed 7`
+soak *args:
+    scripts/test --services-only cargo bench --locked --features fault-injection --bench soak -- {{ args }}
+
 # the documentation, private items included
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items

@@ -4,8 +4,11 @@
 //! Not responsible for: any row.
 
 pub mod logs;
+pub mod needs;
 pub mod pipeline;
+pub mod postgres;
 pub mod process;
+pub mod raw;
 pub mod records;
 pub mod runs;
 
@@ -17,6 +20,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use tempfile::TempDir;
 
+use self::needs::Need;
 use self::process::Sample;
 
 /// A result that nobody branches on.
@@ -51,6 +55,10 @@ pub struct Setting {
     pub quick: bool,
     /// Address of a Kafka broker, if there is one.
     pub kafka: Option<String>,
+    /// Address of a Postgres server, if there is one.
+    pub postgres: Option<String>,
+    /// A Python, if there is one.
+    pub python: Option<String>,
 }
 
 impl Setting {
@@ -69,6 +77,8 @@ pub enum Unit {
     Nanoseconds(&'static str),
     /// Megabytes in a second.
     Megabytes,
+    /// How long an item takes, at a rate that is given.
+    Latency,
 }
 
 /// What a row says about itself.
@@ -82,8 +92,8 @@ pub struct About {
     pub goal: &'static str,
     /// How its speed is shown.
     pub unit: Unit,
-    /// Whether it needs a Kafka broker.
-    pub needs_kafka: bool,
+    /// What it needs beside this program.
+    pub needs: Option<Need>,
 }
 
 /// Something to read that both sides share, made once per row.

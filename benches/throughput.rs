@@ -6,11 +6,12 @@
 //! else runs on it. A person reads the ratio beside its goal.
 //!
 //! `cargo bench` runs the rows that need no server and names the others;
-//! `scripts/test --services-only cargo bench` runs them all;
+//! `scripts/test --services-only cargo bench` runs them all, beside other programs where a person
+//! has installed those;
 //! `cargo bench --bench throughput -- hop csv` runs those whose names contain one of the words.
 #![expect(
     clippy::disallowed_methods,
-    reason = "the broker's address comes from the environment, as it does in the tests"
+    reason = "addresses of servers come from the environment, as they do in the tests"
 )]
 
 mod harness;
@@ -21,8 +22,10 @@ mod rows {
     pub mod csv;
     pub mod dispatch;
     pub mod hop;
+    pub mod latency;
     pub mod mapping;
     pub mod produce;
+    pub mod table;
     pub mod transactions;
 }
 
@@ -32,9 +35,10 @@ use clap::Parser;
 
 use harness::runs::{HEADER, measure, print_sample};
 use harness::{Row, Setting, Side, Tried};
+use rows::csv::{CsvToParquet, Peer};
 use rows::dispatch::Dispatch;
 use rows::mapping::Mapping;
-use rows::transactions::Transactions;
+use rows::transactions::{Store, Transactions};
 
 /// Measures the engine against what could be written by hand.
 #[derive(Parser)]
@@ -62,26 +66,41 @@ struct Arguments {
     fixture: Option<String>,
 }
 
+/// Shards that complete manifests at the same time.
+const CALLERS: [u64; 3] = [10, 50, 200];
+
 fn all_rows() -> Vec<Box<dyn Row>> {
-    vec![
+    let mut all: Vec<Box<dyn Row>> = vec![
         Box::new(Dispatch::Kafka),
         Box::new(Dispatch::Embedded),
         Box::new(Mapping::Kafka),
         Box::new(Mapping::Memory),
         Box::new(rows::hop::Hop),
         Box::new(rows::produce::Produce),
-        Box::new(rows::csv::CsvToParquet),
-        Box::new(Transactions { callers: 10 }),
-        Box::new(Transactions { callers: 50 }),
-        Box::new(Transactions { callers: 200 }),
-        Box::new(rows::aggregate::Aggregate),
-    ]
+        Box::new(rows::latency::Latency),
+        Box::new(CsvToParquet { beside: None }),
+    ];
+    for peer in [Peer::Pandas, Peer::Polars, Peer::DuckDb] {
+        all.push(Box::new(CsvToParquet { beside: Some(peer) }));
+    }
+    for store in [Store::Sqlite, Store::Postgres] {
+        for callers in CALLERS {
+            all.push(Box::new(Transactions { store, callers }));
+        }
+    }
+    all.push(Box::new(rows::table::TableRows));
+    all.push(Box::new(rows::aggregate::Aggregate));
+    all
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let setting =
-        Setting { quick: arguments.quick, kafka: std::env::var("TIDEMILL_TEST_KAFKA").ok() };
+    let setting = Setting {
+        quick: arguments.quick,
+        kafka: std::env::var("TIDEMILL_TEST_KAFKA").ok(),
+        postgres: std::env::var("TIDEMILL_TEST_POSTGRES").ok(),
+        python: std::env::var("TIDEMILL_TEST_PYTHON").ok(),
+    };
     let ran = match (&arguments.row, arguments.side, &arguments.fixture) {
         (Some(row), Some(side), Some(fixture)) => run_once(row, side, fixture, &setting),
         _ => run_all(&arguments, &setting),
@@ -103,7 +122,7 @@ fn run_once(name: &str, side: Side, fixture: &str, setting: &Setting) -> Tried {
 
 fn run_all(arguments: &Arguments, setting: &Setting) -> Tried {
     if arguments.list {
-        all_rows().iter().for_each(|row| println!("{:16} {}", row.about().name, row.about().path));
+        all_rows().iter().for_each(|row| println!("{:20} {}", row.about().name, row.about().path));
         return Ok(());
     }
     if !arguments.bench {
@@ -118,10 +137,9 @@ fn run_all(arguments: &Arguments, setting: &Setting) -> Tried {
     println!("{HEADER}");
     for row in all_rows().iter().filter(|row| chosen(&row.about().name)) {
         let about = row.about();
-        if about.needs_kafka && setting.kafka.is_none() {
-            eprintln!("{}: not run, it needs `scripts/test --services-only`", about.name);
-            // Asked for by name, it must not pass for run.
-            if !arguments.rows.is_empty() {
+        if let Some(missing) = about.needs.and_then(|need| need.missing(setting)) {
+            eprintln!("{}: {missing}", about.name);
+            if missing.is_failure() && !arguments.rows.is_empty() {
                 failed.push(about.name);
             }
             continue;

@@ -1,17 +1,14 @@
 //! Logs that rows read from and write to.
 //!
-//! Responsible for: reaching the Kafka broker, topics full of records, and raw clients with the
-//! settings that the engine has.
-//! Not responsible for: what is measured on them.
+//! Responsible for: reaching the Kafka broker, and topics full of records.
+//! Not responsible for: clients without the engine (`raw`), or what is measured on them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use tidemill::broker::kafka::{KafkaBroker, KafkaConfig};
+use tidemill::broker::kafka::{KafkaBroker, KafkaConfig, Security};
 use tidemill::broker::{Broker, Delivery, Producer, ProducerRecord, QueueFull, TopicSpec};
 use tidemill::model::Topic;
 
@@ -33,7 +30,8 @@ pub fn bootstrap(setting: &Setting) -> Tried<&str> {
 /// The broker through the engine.
 pub fn kafka(setting: &Setting) -> Tried<Arc<KafkaBroker>> {
     let bootstrap = bootstrap(setting)?.to_owned();
-    Ok(KafkaBroker::new(KafkaConfig { bootstrap, properties: BTreeMap::new() })?)
+    let (properties, security) = (BTreeMap::new(), Security::default());
+    Ok(KafkaBroker::new(KafkaConfig { bootstrap, properties, security })?)
 }
 
 /// A name that nobody used before.
@@ -79,53 +77,4 @@ pub fn produce(producer: &dyn Producer, topic: &Topic, records: &Records, count:
         return Err(format!("{topic}: not everything was acked in time").into());
     }
     failed.get().map_or(Ok(()), |error| Err(error.clone().into()))
-}
-
-/// A client without the engine, at the beginning of all partitions of a topic.
-pub fn raw_consumer(setting: &Setting, topic: &str) -> Tried<BaseConsumer> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", bootstrap(setting)?)
-        .set("group.id", unique("raw"))
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
-        .set("check.crcs", "true")
-        .set("isolation.level", "read_committed")
-        .set("fetch.wait.max.ms", "100")
-        .set("fetch.queue.backoff.ms", "5")
-        .set("queued.max.messages.kbytes", (PREFETCH / 1024).to_string())
-        .create()?;
-    let mut assignment = TopicPartitionList::new();
-    for partition in 0..PARTITIONS {
-        assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
-    }
-    consumer.assign(&assignment)?;
-    Ok(consumer)
-}
-
-/// Polls so many values one by one; `start` is called with the first of them.
-pub fn poll_values(
-    consumer: &BaseConsumer,
-    count: u64,
-    mut start: impl FnMut() -> Tried,
-    mut take: impl FnMut(&[u8]) -> Tried,
-) -> Tried {
-    let wait = Duration::from_secs(1);
-    let mut idle = Duration::ZERO;
-    let mut read = 0;
-    while read < count {
-        let Some(message) = consumer.poll(wait) else {
-            idle += wait;
-            if idle > PATIENCE {
-                return Err(format!("only {read} of {count} records came").into());
-            }
-            continue;
-        };
-        let message = message?;
-        if read == 0 {
-            start()?;
-        }
-        take(rdkafka::Message::payload(&message).unwrap_or_default())?;
-        read += 1;
-    }
-    Ok(())
 }

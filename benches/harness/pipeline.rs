@@ -117,6 +117,7 @@ async fn run(
     );
     let source = SourceContext {
         tails: tidemill::source::watchdog::EmptyTails::default(),
+        lags: Arc::default(),
         settings: SourceSettings {
             batch_records: BATCH,
             batch_bytes: BATCH_BYTES,
@@ -127,6 +128,7 @@ async fn run(
         orders,
         lanes: Arc::new(Lanes::new(pool.addresses())),
         entry: 0,
+        intake: tidemill::source::replay::Intake::Topic("orders".into()),
         clock: clock.clone(),
         instruments: instruments.clone(),
         escalation: escalation.clone(),

@@ -34,6 +34,32 @@ pub struct Sample {
     pub peak: u64,
     /// What else is worth saying.
     pub note: String,
+    /// How long single items took, in a row that is about that.
+    pub latency: Option<Percentiles>,
+}
+
+/// How long single items took.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Percentiles {
+    /// Half of them, at most.
+    pub p50: Duration,
+    /// 99 of 100, at most.
+    pub p99: Duration,
+    /// 999 of 1000, at most.
+    pub p999: Duration,
+}
+
+impl Percentiles {
+    /// Those of these times; `None` without any.
+    pub fn of(mut times: Vec<Duration>) -> Option<Self> {
+        times.sort_unstable();
+        // The nearest rank: the smallest time that so many of 1000 do not exceed.
+        let at = |of_thousand: usize| {
+            let rank = (times.len() * of_thousand).div_ceil(1000);
+            times.get(rank.checked_sub(1)?).copied()
+        };
+        Some(Self { p50: at(500)?, p99: at(990)?, p999: at(999)? })
+    }
 }
 
 impl Sample {
@@ -41,6 +67,12 @@ impl Sample {
     #[must_use]
     pub fn with_note(self, note: String) -> Self {
         Self { note, ..self }
+    }
+
+    /// The same, with the times of single items.
+    #[must_use]
+    pub fn with_latency(self, latency: Percentiles) -> Self {
+        Self { latency: Some(latency), ..self }
     }
 
     /// Items in a second.
@@ -72,7 +104,8 @@ impl Meter {
     pub fn stop(self, items: u64, bytes: u64) -> Tried<Sample> {
         let wall = self.clock.now().0;
         let cpu = cpu_time()?.saturating_sub(self.cpu);
-        Ok(Sample { items, bytes, wall, cpu, peak: peak_memory()?, note: String::new() })
+        let (peak, note) = (peak_memory()?, String::new());
+        Ok(Sample { items, bytes, wall, cpu, peak, note, latency: None })
     }
 }
 

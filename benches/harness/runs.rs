@@ -7,8 +7,9 @@
 
 use std::fmt;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use super::process::Sample;
+use super::process::{Percentiles, Sample};
 use super::{About, Row, Setting, Side, Tried, Unit};
 
 /// Head of the table. It is Markdown, to be kept in `docs/performance.md` as it stands.
@@ -37,7 +38,7 @@ pub fn measure(row: &dyn Row, setting: &Setting, pairs: usize) -> Tried<Line> {
             return Err(format!("the engine did {engine} items, the baseline {baseline}").into());
         }
         let (name, unit) = (&line.about.name, line.about.unit);
-        let ratio = engine.speed() / baseline.speed();
+        let ratio = unit.speed(&engine) / unit.speed(&baseline);
         let speeds = (unit.show(&engine), unit.show(&baseline));
         eprintln!("{name} {pair}/{pairs}: {} against {}, {ratio:.2}", speeds.0, speeds.1);
         line.engine.push(engine);
@@ -70,6 +71,15 @@ fn spawn(about: &About, side: Side, setting: &Setting, fixture: &str) -> Tried<S
 }
 
 impl Unit {
+    /// What samples are compared by; more is better. Where the rate is given that is the time
+    /// that 99 of 100 items keep to.
+    fn speed(self, sample: &Sample) -> f64 {
+        match (self, &sample.latency) {
+            (Self::Latency, Some(latency)) => 1.0 / latency.p99.as_secs_f64(),
+            _ => sample.speed(),
+        }
+    }
+
     fn show(self, sample: &Sample) -> String {
         let speed = sample.speed();
         match self {
@@ -81,6 +91,11 @@ impl Unit {
                 let speed = sample.bytes as f64 / sample.wall.as_secs_f64();
                 format!("{:.0} MB/s", speed / 1e6)
             }
+            Self::Latency => sample.latency.map_or("no times".to_owned(), |latency| {
+                let millis = |time: Duration| time.as_secs_f64() * 1e3;
+                let Percentiles { p50, p99, p999 } = latency;
+                format!("{:.1} / {:.1} / {:.1} ms", millis(p50), millis(p99), millis(p999))
+            }),
         }
     }
 }
@@ -88,11 +103,12 @@ impl Unit {
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let About { name, goal, unit, .. } = &self.about;
-        let engine = by_speed(&self.engine);
-        let baseline = by_speed(&self.baseline);
+        let engine = by_speed(*unit, &self.engine);
+        let baseline = by_speed(*unit, &self.baseline);
         let (Some(engine), Some(baseline)) = (engine, baseline) else { return Ok(()) };
         let pairs = self.engine.iter().zip(&self.baseline);
-        let ratios = sorted(pairs.map(|(engine, baseline)| engine.speed() / baseline.speed()));
+        let ratio = |(engine, baseline)| unit.speed(engine) / unit.speed(baseline);
+        let ratios = sorted(pairs.map(ratio));
         let (lowest, highest) = (ratios[0], ratios[ratios.len() - 1]);
         let cpu = |side| middle(side, Sample::cpu_per_million);
         let peak = |side| middle(side, |sample| sample.peak as f64 / 1e6);
@@ -113,9 +129,9 @@ impl fmt::Display for Line {
 }
 
 /// The sample of median speed.
-fn by_speed(samples: &[Sample]) -> Option<&Sample> {
+fn by_speed(unit: Unit, samples: &[Sample]) -> Option<&Sample> {
     let mut sorted: Vec<&Sample> = samples.iter().collect();
-    sorted.sort_by(|one, other| one.speed().total_cmp(&other.speed()));
+    sorted.sort_by(|one, other| unit.speed(one).total_cmp(&unit.speed(other)));
     sorted.get(sorted.len() / 2).copied()
 }
 

@@ -12,7 +12,7 @@ use std::hint::black_box;
 
 use tidemill::model::event::{Expected, MemberFacts, MemberState, ProgressEvent, Settled};
 use tidemill::model::{Digest, ManifestKey, MemberId, NodeName};
-use tidemill::progress::deadline::OwnedTime;
+use tidemill::progress::deadline::Moment;
 use tidemill::progress::manifest::{Effect, ManifestState, Rules};
 
 use crate::harness::process::{Meter, Sample};
@@ -34,7 +34,7 @@ impl Row for Aggregate {
             path: "member updates of manifests in memory; std maps with string ids",
             goal: "≥ 1 M updates/s, ≤ 48 bytes per member",
             unit: Unit::PerSecond("updates"),
-            needs_kafka: false,
+            needs: None,
         }
     }
 
@@ -85,7 +85,7 @@ impl Updates {
 }
 
 fn apply(updates: &Updates) -> Tried<Sample> {
-    let (rules, now) = (Rules::default(), OwnedTime::default());
+    let (rules, now) = (Rules::default(), Moment::default());
     let kind = NodeName::from("report");
     let mut manifests = HashMap::new();
     for manifest in &updates.manifests {
@@ -93,6 +93,8 @@ fn apply(updates: &Updates) -> Tried<Sample> {
             kind: kind.clone(),
             manifest: manifest.clone(),
             members: updates.members.clone(),
+            version: None,
+            due: Vec::new(),
             facts: serde_json::Map::new(),
             at: 0,
         });

@@ -1,7 +1,8 @@
 //! A CSV file to typed Parquet.
 //!
 //! Responsible for: the CSV node and the Parquet sink on a file of pod usage, from the spooled
-//! file to the durable object, against the same written with `csv-core` and `parquet` by hand.
+//! file to the durable object, against the same written with `csv-core` and `parquet` by hand, and
+//! against other programs that people would take for it.
 //! Not responsible for: archives, partitions and manifests: one file makes one object.
 //!
 //! Both sides work on one thread under the same policies: doubles as Python reads them and bad
@@ -9,6 +10,7 @@
 //! zstd 1, statistics per page, the same row groups. The engine also hashes the object.
 
 mod by_hand;
+mod peers;
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -38,6 +40,8 @@ use crate::harness::pipeline::runtime;
 use crate::harness::process::{Meter, Sample};
 use crate::harness::records::Random;
 use crate::harness::{About, Fixture, Row, Setting, Side, Tried, Unit, folder, text};
+
+pub use peers::Peer;
 
 /// Size of the file.
 const BYTES: u64 = 200_000_000;
@@ -82,16 +86,27 @@ const COLUMNS: [(&str, ColumnKind); 19] = [
 ];
 
 /// The row.
-pub struct CsvToParquet;
+pub struct CsvToParquet {
+    /// Another program in the place of what is written by hand.
+    pub beside: Option<Peer>,
+}
 
 impl Row for CsvToParquet {
     fn about(&self) -> About {
-        About {
+        let by_hand = About {
             name: "csv-parquet".to_owned(),
             path: "CSV to typed Parquet, zstd 1, one thread; csv-core and parquet by hand",
             goal: "≥ 0.75, RSS ≤ 100 MB",
             unit: Unit::Megabytes,
-            needs_kafka: false,
+            needs: None,
+        };
+        let Some(peer) = self.beside else { return by_hand };
+        About {
+            name: format!("{}-{}", by_hand.name, peer.as_str()),
+            path: "the same; another program, in a process that says what it cost",
+            goal: "≥ 1",
+            needs: Some(peer.need()),
+            ..by_hand
         }
     }
 
@@ -101,22 +116,24 @@ impl Row for CsvToParquet {
         Fixture::folder(folder)
     }
 
-    fn run(&self, side: Side, _setting: &Setting, fixture: &str) -> Tried<Sample> {
+    fn run(&self, side: Side, setting: &Setting, fixture: &str) -> Tried<Sample> {
         let report = Path::new(fixture).join(FILE);
         let bytes = report.metadata()?.len();
         let output = tempfile::tempdir_in(fixture)?;
-        match side {
-            Side::Engine => {
+        let object = output.path().join("part-0.parquet");
+        match (side, self.beside) {
+            (Side::Engine, _) => {
                 let job = Job::build(output.path())?;
                 let meter = Meter::start()?;
                 let rows = job.run(&report, bytes)?;
                 meter.stop(rows, bytes)
             }
-            Side::Baseline => {
+            (Side::Baseline, None) => {
                 let meter = Meter::start()?;
-                let rows = by_hand::convert(&report, &output.path().join("part-0.parquet"))?;
+                let rows = by_hand::convert(&report, &object)?;
                 meter.stop(rows, bytes)
             }
+            (Side::Baseline, Some(peer)) => peer.convert(setting, &report, &object, bytes),
         }
     }
 }
@@ -134,6 +151,7 @@ impl Job {
         let spool = Spool::new(output.join("spool"), DiskBudget::new(1 << 30))?;
         let sink = ParquetSink {
             url: root.url().to_owned(),
+            s3: None,
             path: Template::parse("{%schema}/part-{%part}.parquet")
                 .map_err(|error| format!("{error:?}"))?,
             omit: Vec::new(),

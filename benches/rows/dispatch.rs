@@ -21,8 +21,10 @@ use tidemill::runtime::clock::{Clock, SystemClock};
 use tidemill::runtime::lanes::Input;
 use tidemill::runtime::pool::{Desk, LaneId, Worker};
 
-use crate::harness::logs::{PARTITIONS, PREFETCH, fill, kafka, poll_values, raw_consumer, unique};
+use crate::harness::logs::{PARTITIONS, PREFETCH, fill, kafka, unique};
+use crate::harness::needs::Need;
 use crate::harness::process::{Meter, Sample};
+use crate::harness::raw::{poll_values, raw_consumer};
 use crate::harness::{About, Fixture, PATIENCE, Row, Setting, Side, Tried, Unit, folder, pipeline};
 
 /// Records read from Kafka in one run.
@@ -55,8 +57,8 @@ impl Row for Dispatch {
             ),
         };
         let unit = Unit::PerSecond("records");
-        let needs_kafka = matches!(self, Self::Kafka);
-        About { name: name.to_owned(), path, goal, unit, needs_kafka }
+        let needs = matches!(self, Self::Kafka).then_some(Need::Kafka);
+        About { name: name.to_owned(), path, goal, unit, needs }
     }
 
     fn prepare(&self, setting: &Setting) -> Tried<Fixture> {

@@ -38,7 +38,7 @@ impl Row for Hop {
             path: "one hop between actors in batches of 256; crossbeam batches",
             goal: "≤ 150 ns",
             unit: Unit::Nanoseconds("record"),
-            needs_kafka: false,
+            needs: None,
         }
     }
 

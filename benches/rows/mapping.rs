@@ -29,9 +29,11 @@ use tidemill::runtime::lanes::{Input, LaneBatch, Lanes};
 use tidemill::runtime::node::Transform;
 use tidemill::runtime::pool::{LaneId, Worker, WorkerFactory};
 
-use crate::harness::logs::{fill, kafka, poll_values, raw_consumer, unique};
+use crate::harness::logs::{fill, kafka, unique};
+use crate::harness::needs::Need;
 use crate::harness::pipeline::{LANE_BATCHES, LANES, consume, pool, runtime};
 use crate::harness::process::{Meter, Sample};
+use crate::harness::raw::{poll_values, raw_consumer};
 use crate::harness::records::{BATCH, Records};
 use crate::harness::{About, Fixture, PATIENCE, Row, Setting, Side, Tried, Unit};
 
@@ -66,7 +68,7 @@ impl Row for Mapping {
             path,
             goal: "≥ 0.8",
             unit: Unit::PerSecond("records"),
-            needs_kafka: matches!(self, Self::Kafka),
+            needs: matches!(self, Self::Kafka).then_some(Need::Kafka),
         }
     }
 

@@ -4,19 +4,17 @@
 //! the same settings.
 //! Not responsible for: what the broker does with the records.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rdkafka::error::RDKafkaErrorCode;
-use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
-use rdkafka::{ClientConfig, ClientContext};
 use tidemill::broker::Broker as _;
 use tidemill::model::Topic;
 
-use crate::harness::logs::{bootstrap, create, kafka, produce, unique};
+use crate::harness::logs::{create, kafka, produce, unique};
+use crate::harness::needs::Need;
 use crate::harness::process::{Meter, Sample};
+use crate::harness::raw::{RawProducer, await_acks, raw_producer, send_raw};
 use crate::harness::records::{RECORD_BYTES, Records};
-use crate::harness::{About, Fixture, PATIENCE, Row, Setting, Side, Tried, Unit};
+use crate::harness::{About, Fixture, Row, Setting, Side, Tried, Unit};
 
 /// Records of one run.
 const RECORDS: u64 = 300_000;
@@ -33,7 +31,7 @@ impl Row for Produce {
             path: "produce, acks=all, idempotent, lz4; a bare producer",
             goal: "≥ 0.8",
             unit: Unit::PerSecond("records"),
-            needs_kafka: true,
+            needs: Some(Need::Kafka),
         }
     }
 
@@ -56,68 +54,23 @@ impl Row for Produce {
                 meter.stop(count, count * RECORD_BYTES as u64)
             }
             Side::Baseline => {
-                let producer = bare_producer(setting)?;
-                send(&producer, fixture, &records, 1)?;
+                let producer = raw_producer(setting)?;
+                send(&producer, fixture, &records, 0, 1)?;
                 let meter = Meter::start()?;
-                send(&producer, fixture, &records, count)?;
-                let sample = meter.stop(count, count * RECORD_BYTES as u64)?;
-                let acked = producer.context().acked.load(Ordering::Relaxed);
-                if acked > count { Ok(sample) } else { Err("a record was not acked".into()) }
+                send(&producer, fixture, &records, 1, count)?;
+                meter.stop(count, count * RECORD_BYTES as u64)
             }
         }
     }
 }
 
-/// Counts acks.
-#[derive(Default)]
-struct Acks {
-    acked: AtomicU64,
-}
-
-impl ClientContext for Acks {}
-
-impl ProducerContext for Acks {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, _opaque: ()) {
-        if result.is_ok() {
-            self.acked.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
-/// A producer without the engine, with its settings.
-fn bare_producer(setting: &Setting) -> Tried<BaseProducer<Acks>> {
-    Ok(ClientConfig::new()
-        .set("bootstrap.servers", bootstrap(setting)?)
-        .set("acks", "all")
-        .set("batch.size", "1000000")
-        .set("compression.type", "lz4")
-        .set("enable.idempotence", "true")
-        .set("linger.ms", "5")
-        .set("message.timeout.ms", "0")
-        .set("partitioner", "murmur2_random")
-        .set("queue.buffering.max.kbytes", "65536")
-        .set("queue.buffering.max.messages", "200000")
-        .create_with_context(Acks::default())?)
-}
-
-/// Sends so many records and waits for their acks.
-fn send(producer: &BaseProducer<Acks>, topic: &str, records: &Records, count: u64) -> Tried {
+/// Sends so many records and waits for their acks; `before` were sent already.
+fn send(producer: &RawProducer, topic: &str, records: &Records, before: u64, count: u64) -> Tried {
     for index in 0..count {
-        let (key, value) = (records.key(index), records.value(index));
-        let mut next: BaseRecord<'_, [u8], [u8], ()> =
-            BaseRecord::to(topic).key(&key[..]).payload(&value[..]);
-        while let Err((error, back)) = producer.send(next) {
-            if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
-                return Err(error.into());
-            }
-            producer.poll(Duration::from_millis(1));
-            next = back;
-        }
+        send_raw(producer, topic, &records.key(index), &records.value(index))?;
         if index % POLL_EVERY == 0 {
             producer.poll(Duration::ZERO);
         }
     }
-    Ok(producer.flush(PATIENCE)?)
+    await_acks(producer, before + count)
 }

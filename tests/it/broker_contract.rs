@@ -7,6 +7,8 @@
 
 mod kit;
 
+use std::ops::ControlFlow;
+
 use bytes::Bytes;
 use tidemill::broker::{BrokerError, ProducerRecord, partitioner};
 use tidemill::model::{Offset, Topic};
@@ -48,10 +50,13 @@ contract! {
     what_a_revoked_member_returns_is_committed_before_another_gets_the_partition,
     an_offset_is_found_by_time,
     ensure_creates_is_idempotent_and_reports_what_differs,
+    a_topic_may_take_larger_records_than_the_pipeline_needs,
     describing_a_topic_that_does_not_exist_is_an_error,
     a_record_that_is_too_large_fails_alone,
     deleted_records_raise_the_low_watermark,
     flush_waits_for_the_acks,
+    a_reader_sees_a_range_and_leaves_groups_alone,
+    a_reader_stops_when_it_is_told_to,
 }
 
 fn nothing_is_delivered_between_assignment_and_seek_and_resume(log: &dyn LogUnderTest) -> Tested {
@@ -322,6 +327,18 @@ fn ensure_creates_is_idempotent_and_reports_what_differs(log: &dyn LogUnderTest)
     Ok(())
 }
 
+fn a_topic_may_take_larger_records_than_the_pipeline_needs(log: &dyn LogUnderTest) -> Tested {
+    let admin = log.broker().admin()?;
+    let topic = log.fresh_topic_with(1, &[("max.message.bytes", "5000")])?;
+    admin.ensure(&[spec(&topic, 1, &[("max.message.bytes", "4000")])])?;
+    let refused = admin.ensure(&[spec(&topic, 1, &[("max.message.bytes", "6000")])]);
+    let Err(BrokerError::WrongSetting { remedy, .. }) = &refused else {
+        return Err(format!("a topic that takes too little: {refused:?}").into());
+    };
+    assert!(!remedy.is_empty(), "somebody has to know what to do");
+    Ok(())
+}
+
 fn describing_a_topic_that_does_not_exist_is_an_error(log: &dyn LogUnderTest) -> Tested {
     let missing = Topic::from(format!("contract-missing-{}", Uuid::new_v4()));
     let found = log.broker().admin()?.describe(Some(std::slice::from_ref(&missing)));
@@ -362,6 +379,53 @@ fn flush_waits_for_the_acks(log: &dyn LogUnderTest) -> Tested {
     assert!(producer.flush(DEADLINE));
     for acked in sent {
         acked.try_recv().map_err(|error| format!("not delivered after flush: {error}"))??;
+    }
+    Ok(())
+}
+
+fn a_reader_sees_a_range_and_leaves_groups_alone(log: &dyn LogUnderTest) -> Tested {
+    let topic = log.fresh_topic(2)?;
+    fill(log, &topic, 0, &["a", "b", "c", "d"])?;
+    fill(log, &topic, 1, &["e"])?;
+    let mut member = Member::alone(log, &fresh_group(), &topic)?;
+    member.read_from(&part(&topic, 0), 0)?;
+    assert_eq!(member.values(1)?, ["a"]);
+    log.broker().admin()?.delete_records(&[(part(&topic, 0), Offset(1))])?;
+
+    let mut reader = log.broker().reader()?;
+    assert_eq!(reader.bounds(&part(&topic, 0))?, (Offset(1), Offset(4)));
+    let table = [
+        (0, (0, i64::MAX), vec![1, 2, 3]),
+        (0, (2, 3), vec![2]),
+        (0, (2, 2), vec![]),
+        (0, (4, 9), vec![]),
+        (1, (0, i64::MAX), vec![0]),
+    ];
+    for (partition, (from, until), expected) in table {
+        let mut offsets = Vec::new();
+        reader.read(&part(&topic, partition), (Offset(from), Offset(until)), &mut |record| {
+            offsets.push(record.offset.0);
+            ControlFlow::Continue(())
+        })?;
+        assert_eq!(offsets, expected, "{from}..{until} of partition {partition}");
+    }
+    assert_eq!(member.values(3)?, ["b", "c", "d"], "the member of a group keeps its partitions");
+    let committed = member.positions().committed(&[part(&topic, 0)])?;
+    assert_eq!(committed, [None], "a reader commits nothing");
+    Ok(())
+}
+
+fn a_reader_stops_when_it_is_told_to(log: &dyn LogUnderTest) -> Tested {
+    let topic = log.fresh_topic(1)?;
+    fill(log, &topic, 0, &["a", "b", "c"])?;
+    let mut reader = log.broker().reader()?;
+    for _ in 0..2 {
+        let mut taken = 0;
+        reader.read(&part(&topic, 0), (Offset(0), Offset(3)), &mut |_| {
+            taken += 1;
+            if taken == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        assert_eq!(taken, 2, "and begins anew where it is told to");
     }
     Ok(())
 }

@@ -21,21 +21,23 @@ use crate::harness::{Deaf, Reader, Tidemill, bootstrap, kafka, wait_for};
 const GROUP: &str = "cost-mgmt-listener-group";
 const ANNOUNCEMENTS: &str = "platform.upload.announce";
 
-fn project() -> &'static Path {
+/// The folder of the project.
+pub fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn sample(set: &str) -> PathBuf {
+/// The folder of a sample set.
+pub fn sample(set: &str) -> PathBuf {
     project().join("samples/cost").join(set)
 }
 
 /// All payloads below `folder`, sorted.
-fn payloads(folder: &Path) -> Vec<PathBuf> {
+pub fn payloads(folder: &Path) -> Vec<PathBuf> {
     files(folder, "gz")
 }
 
 /// All files below `folder` with that extension, sorted.
-fn files(folder: &Path, wanted: &str) -> Vec<PathBuf> {
+pub fn files(folder: &Path, wanted: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).expect("a folder that can be read") {
         let path = entry.expect("an entry").path();
@@ -50,7 +52,7 @@ fn files(folder: &Path, wanted: &str) -> Vec<PathBuf> {
 }
 
 /// Another order, the same for one seed.
-fn shuffled(mut items: Vec<PathBuf>, mut seed: u64) -> Vec<PathBuf> {
+pub fn shuffled(mut items: Vec<PathBuf>, mut seed: u64) -> Vec<PathBuf> {
     for end in (1..items.len()).rev() {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         items.swap(end, (seed >> 33) as usize % (end + 1));
@@ -59,28 +61,32 @@ fn shuffled(mut items: Vec<PathBuf>, mut seed: u64) -> Vec<PathBuf> {
 }
 
 /// A folder in which the cost-management topology runs.
-struct Job {
-    folder: TempDir,
+pub struct Job {
+    pub folder: TempDir,
     /// Brokers, or the embedded log.
     bootstrap: Option<String>,
 }
 
 impl Job {
-    fn new(bootstrap: Option<String>) -> Self {
+    pub fn new(bootstrap: Option<String>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let settings = "[ingress]\nlisten = \"127.0.0.1:0\"\n";
         std::fs::write(folder.path().join("tidemill.toml"), settings).expect("the settings");
         Self { folder, bootstrap }
     }
 
-    fn start(&self) -> Running {
+    pub fn start(&self) -> Running {
         let topology = project().join("topologies/cost-management.toml");
-        let topology = topology.to_str().expect("a path of text");
+        self.start_on(topology.to_str().expect("a path of text"), &[])
+    }
+
+    /// Starts a topology of that kind, with further variables in its environment.
+    pub fn start_on(&self, topology: &str, environment: &[(String, String)]) -> Running {
         let mut arguments = vec!["--config", "tidemill.toml", "run", topology];
         if let Some(bootstrap) = &self.bootstrap {
             arguments.extend(["--bootstrap", bootstrap]);
         }
-        let process = Tidemill::start(&arguments, self.folder.path());
+        let process = Tidemill::start_with(&arguments, self.folder.path(), environment);
         let address = wait_for("the ingress", || {
             let log = process.log();
             let line = log.lines().find(|line| line.contains("ingress takes uploads"))?;
@@ -94,7 +100,7 @@ impl Job {
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()
     }
 
-    fn count(&self, query: &str) -> Option<i64> {
+    pub fn count(&self, query: &str) -> Option<i64> {
         self.database()?.query_row(query, [], |row| row.get(0)).ok()
     }
 
@@ -103,7 +109,7 @@ impl Job {
         self.count(query).unwrap_or(0)
     }
 
-    fn wait_until_complete(&self, manifests: i64) {
+    pub fn wait_until_complete(&self, manifests: i64) {
         wait_for(&format!("{manifests} complete manifests"), || {
             (self.complete() >= manifests).then_some(())
         });
@@ -138,7 +144,7 @@ impl Job {
 
     /// Asks the oracle whether lake and summary are what these payloads must become, and the
     /// catalogue whether it knows every object of the lake.
-    fn check(&self, inputs: &Path) {
+    pub fn check(&self, inputs: &Path) {
         let lake = self.folder.path().join("data/lake");
         let known = self.count("SELECT count(DISTINCT url) FROM tidemill_object");
         assert_eq!(known, Some(files(&lake, "parquet").len() as i64), "objects in the catalogue");
@@ -150,7 +156,7 @@ impl Job {
 }
 
 /// A folder that holds several sample sets side by side.
-fn copied(sets: &[&str]) -> TempDir {
+pub fn copied(sets: &[&str]) -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     for set in sets {
         for payload in payloads(&sample(set)) {
@@ -163,7 +169,8 @@ fn copied(sets: &[&str]) -> TempDir {
     folder
 }
 
-fn oracle(what: &str, inputs: &Path, arguments: &[&str]) {
+/// Asks the oracle.
+pub fn oracle(what: &str, inputs: &Path, arguments: &[&str]) {
     let python = std::env::var("TIDEMILL_TEST_PYTHON").expect(
         "TIDEMILL_TEST_PYTHON is not set: run the tests through scripts/test, which prepares it",
     );
@@ -179,47 +186,47 @@ fn oracle(what: &str, inputs: &Path, arguments: &[&str]) {
     assert!(told.status.success(), "oracle {what}:\n{text}\n{errors}");
 }
 
-struct Running {
-    process: Tidemill,
+/// Posts a payload as the operator does; the answer, with its head.
+pub fn post(address: &str, file: &[u8]) -> std::io::Result<String> {
+    // {"identity":{"account_number":"10001","org_id":"1234567"}}
+    let identity =
+        "eyJpZGVudGl0eSI6eyJhY2NvdW50X251bWJlciI6IjEwMDAxIiwib3JnX2lkIjoiMTIzNDU2NyJ9fQ==";
+    let mut body = Vec::new();
+    write!(
+        body,
+        "--frontier\r\nContent-Disposition: form-data; name=\"file\"; filename=\"p.tar.gz\"\r\n\
+         Content-Type: application/vnd.redhat.hccm.tar+tgz\r\n\r\n"
+    )?;
+    body.extend_from_slice(file);
+    body.extend_from_slice(b"\r\n--frontier--\r\n");
+    let mut stream = TcpStream::connect(address)?;
+    write!(
+        stream,
+        "POST /api/ingress/v1/upload HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+         x-rh-identity: {identity}\r\nContent-Type: multipart/form-data; boundary=frontier\r\n\
+         Content-Length: {}\r\n\r\n",
+        body.len()
+    )?;
+    stream.write_all(&body)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+pub struct Running {
+    pub process: Tidemill,
     address: String,
 }
 
 impl Running {
     /// Uploads one payload as the operator does, and expects a 202.
-    fn upload(&self, payload: &Path) {
+    pub fn upload(&self, payload: &Path) {
         let body = std::fs::read(payload).expect("the payload");
-        let status = self.post(&body).expect("an answer");
+        let status = post(&self.address, &body).expect("an answer");
         assert!(status.starts_with("HTTP/1.1 202"), "{status}");
     }
 
-    fn post(&self, file: &[u8]) -> std::io::Result<String> {
-        // {"identity":{"account_number":"10001","org_id":"1234567"}}
-        let identity =
-            "eyJpZGVudGl0eSI6eyJhY2NvdW50X251bWJlciI6IjEwMDAxIiwib3JnX2lkIjoiMTIzNDU2NyJ9fQ==";
-        let mut body = Vec::new();
-        write!(
-            body,
-            "--frontier\r\nContent-Disposition: form-data; name=\"file\"; filename=\"p.tar.gz\"\r\n\
-             Content-Type: application/vnd.redhat.hccm.tar+tgz\r\n\r\n"
-        )?;
-        body.extend_from_slice(file);
-        body.extend_from_slice(b"\r\n--frontier--\r\n");
-        let mut stream = TcpStream::connect(&self.address)?;
-        write!(
-            stream,
-            "POST /api/ingress/v1/upload HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\
-             x-rh-identity: {identity}\r\nContent-Type: multipart/form-data; boundary=frontier\r\n\
-             Content-Length: {}\r\n\r\n",
-            self.address,
-            body.len()
-        )?;
-        stream.write_all(&body)?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    }
-
-    fn stop(self) {
+    pub fn stop(self) {
         self.process.signal("TERM");
         let (status, log) = self.process.wait();
         assert!(status.success(), "{log}");
@@ -228,7 +235,7 @@ impl Running {
 }
 
 /// Records of a topic of the embedded log, once nobody else has it open.
-fn messages(job: &Job, topic: &str) -> Vec<String> {
+pub fn messages(job: &Job, topic: &str) -> Vec<String> {
     let log = open_log(job);
     let mut reader = Reader::new(&*log, &Topic::from(topic));
     reader.read_until_quiet(Duration::from_millis(500));
@@ -243,7 +250,7 @@ fn open_log(job: &Job) -> Arc<EmbeddedLog> {
 }
 
 /// Sets the group back to the first announcement.
-fn rewind(job: &Job) {
+pub fn rewind(job: &Job) {
     let log = open_log(job);
     let topic = Topic::from(ANNOUNCEMENTS);
     let described =

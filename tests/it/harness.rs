@@ -5,14 +5,17 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tidemill::broker::kafka::{KafkaBroker, KafkaConfig};
+use tidemill::broker::kafka::{KafkaBroker, KafkaConfig, Security};
 use tidemill::broker::{
-    Broker, Consumer, ConsumerConfig, Polled, ProducerRecord, QueueFull, Rebalance, TopicSpec,
+    Broker, BrokerError, Consumer, ConsumerConfig, Polled, Producer, ProducerRecord, QueueFull,
+    Rebalance, TopicSpec,
 };
 use tidemill::model::{LogRecord, Offset, Topic, TopicPartition};
 
@@ -31,8 +34,14 @@ pub fn bootstrap() -> String {
 
 /// The test broker.
 pub fn kafka() -> Arc<KafkaBroker> {
-    let config = KafkaConfig { bootstrap: bootstrap(), properties: BTreeMap::new() };
-    KafkaBroker::new(config).expect("a client for the test broker")
+    kafka_at(bootstrap())
+}
+
+/// A broker.
+pub fn kafka_at(bootstrap: String) -> Arc<KafkaBroker> {
+    let (properties, security) = (BTreeMap::new(), Security::default());
+    let config = KafkaConfig { bootstrap, properties, security };
+    KafkaBroker::new(config).expect("a client for the broker")
 }
 
 /// A name that no other test or run uses.
@@ -44,14 +53,40 @@ pub fn unique(prefix: &str) -> String {
 ///
 /// # Panics
 /// After [`PATIENCE`], naming what was waited for.
-pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub fn wait_for<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    wait_within(PATIENCE, what, condition)
+}
+
+/// Waits until `condition` gives a value.
+///
+/// # Panics
+/// After `patience`, naming what was waited for.
+pub fn wait_within<T>(patience: Duration, what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    await_within(patience, condition).unwrap_or_else(|| panic!("waited {patience:?} for {what}"))
+}
+
+/// The value that `condition` gives, or `None` if it gives none within `patience`.
+pub fn await_within<T>(patience: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(value) = condition() {
-            return value;
+            return Some(value);
         }
-        assert!(Instant::now() < deadline, "waited {PATIENCE:?} for {what}");
+        if Instant::now() >= deadline {
+            return None;
+        }
         std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// A port of this machine that nobody listens on, below the range from which the kernel takes
+/// ports for outgoing connections.
+pub fn free_port() -> u16 {
+    loop {
+        let port = 20_000 + (uuid::Uuid::new_v4().as_u128() % 12_000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
     }
 }
 
@@ -64,25 +99,31 @@ pub fn create_topic(broker: &dyn Broker, name: &str, partitions: i32) -> Topic {
     topic
 }
 
+/// What the broker refused.
+pub type Refused = Arc<Mutex<Vec<BrokerError>>>;
+
+/// Hands a record to the producer, for as long as it is full.
+pub fn send(producer: &dyn Producer, record: ProducerRecord, refused: &Refused) {
+    let refused = refused.clone();
+    let mut next = record;
+    let mut delivery: tidemill::broker::Delivery = Box::new(move |result| {
+        if let Err(error) = result {
+            refused.lock().unwrap().push(error);
+        }
+    });
+    while let Err(QueueFull(record, back)) = producer.send(next, delivery) {
+        (next, delivery) = (record, back);
+        std::thread::yield_now();
+    }
+}
+
 /// Produces all records and waits for their acks.
 pub fn produce(broker: &dyn Broker, records: impl IntoIterator<Item = ProducerRecord>) {
     let producer = broker.producer().expect("a producer");
-    let failed = Arc::new(Mutex::new(Vec::new()));
-    for record in records {
-        let failed = failed.clone();
-        let mut next = record;
-        let mut delivery: tidemill::broker::Delivery = Box::new(move |result| {
-            if let Err(error) = result {
-                failed.lock().unwrap().push(error);
-            }
-        });
-        while let Err(QueueFull(record, back)) = producer.send(next, delivery) {
-            (next, delivery) = (record, back);
-            std::thread::yield_now();
-        }
-    }
+    let refused = Refused::default();
+    records.into_iter().for_each(|record| send(&*producer, record, &refused));
     assert!(producer.flush(PATIENCE), "everything is acked in time");
-    assert!(failed.lock().unwrap().is_empty(), "{:?}", failed.lock().unwrap());
+    assert!(refused.lock().unwrap().is_empty(), "{:?}", refused.lock().unwrap());
 }
 
 /// Hears of its assignment and does nothing about it.
@@ -114,6 +155,7 @@ impl Rebalance for Assigned {
 
 /// Reads a topic from its beginning, under a group of its own.
 pub struct Reader {
+    topic: Topic,
     consumer: Box<dyn Consumer>,
     assigned: Arc<Mutex<Vec<TopicPartition>>>,
     /// Everything read so far.
@@ -127,7 +169,7 @@ impl Reader {
         let config = ConsumerConfig::new(unique("reader"), vec![topic.clone()]);
         let consumer =
             broker.consumer(&config, Box::new(Assigned(assigned.clone()))).expect("a consumer");
-        Self { consumer, assigned, records: Vec::new() }
+        Self { topic: topic.clone(), consumer, assigned, records: Vec::new() }
     }
 
     /// Reads on until `enough` says so.
@@ -147,6 +189,32 @@ impl Reader {
                 self.records.len()
             );
             self.poll(Duration::from_millis(50));
+        }
+    }
+
+    /// Reads everything that the topic holds now.
+    ///
+    /// # Panics
+    /// When nothing comes for [`PATIENCE`].
+    pub fn read_all(&mut self, broker: &dyn Broker) {
+        let admin = broker.admin().expect("an admin client");
+        let described = admin.describe(Some(std::slice::from_ref(&self.topic)));
+        let partitions = described.expect("the topic")[0].partitions;
+        let positions = self.consumer.positions();
+        let held: i64 = (0..partitions)
+            .map(|number| {
+                let partition = TopicPartition::new(self.topic.clone(), number);
+                let (earliest, end) = positions.watermarks(&partition).expect("watermarks");
+                end.0 - earliest.0
+            })
+            .sum();
+        let mut last = Instant::now();
+        while (self.records.len() as i64) < held {
+            if self.poll(Duration::from_millis(50)) {
+                last = Instant::now();
+            }
+            let (read, topic) = (self.records.len(), &self.topic);
+            assert!(last.elapsed() < PATIENCE, "read {read} of {held} records of {topic}");
         }
     }
 
@@ -187,13 +255,27 @@ impl Reader {
 pub struct Tidemill {
     child: Child,
     log: Arc<Mutex<String>>,
+    /// Reads its standard error to the end.
+    listening: Option<JoinHandle<()>>,
 }
 
 impl Tidemill {
     /// Starts the binary that was built with these tests.
     pub fn start(arguments: &[&str], directory: &Path) -> Self {
+        Self::start_with(arguments, directory, &[])
+    }
+
+    /// The same, with further variables in its environment.
+    pub fn start_with(
+        arguments: &[&str],
+        directory: &Path,
+        environment: &[(String, String)],
+    ) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tidemill"))
             .args(arguments)
+            // Many run at once: each takes a free port.
+            .env("TIDEMILL_API_LISTEN", "127.0.0.1:0")
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .current_dir(directory)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -203,14 +285,14 @@ impl Tidemill {
         let log = Arc::new(Mutex::new(String::new()));
         let lines = BufReader::new(child.stderr.take().expect("standard error is piped")).lines();
         let written = log.clone();
-        std::thread::spawn(move || {
+        let listening = std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 let mut log = written.lock().unwrap();
                 log.push_str(&line);
                 log.push('\n');
             }
         });
-        Self { child, log }
+        Self { child, log, listening: Some(listening) }
     }
 
     /// Everything it has logged so far.
@@ -230,9 +312,25 @@ impl Tidemill {
         assert!(status.expect("kill runs").success());
     }
 
-    /// Waits for its end.
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("its status")
+    }
+
+    /// Whether all of its threads are stopped.
+    pub fn is_frozen(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+        // The name of the program is in parentheses and may hold anything; its state follows.
+        let state = stat.ok().and_then(|stat| Some(stat.rsplit_once(") ")?.1.chars().next()));
+        state.flatten() == Some('T')
+    }
+
+    /// Waits for its end; returns everything it has logged.
     pub fn wait(mut self) -> (ExitStatus, String) {
-        let status = wait_for("the process to end", || self.child.try_wait().expect("its status"));
+        let status = wait_for("the process to end", || self.ended());
+        if let Some(listening) = self.listening.take() {
+            listening.join().expect("its last lines");
+        }
         (status, self.log())
     }
 }

@@ -10,10 +10,19 @@
     reason = "tests learn of their servers from the environment, wait by the clock, and may panic"
 )]
 
+mod api;
 mod architecture;
 mod broker_contract;
 mod commands;
 mod cost;
+mod database;
+mod faults;
 mod harness;
+mod kafka_security;
+mod operators;
 mod passthrough;
+mod postgres_tls;
+mod replicas;
+mod s3;
 mod state_contract;
+mod supersede;

@@ -37,6 +37,16 @@ impl Passthrough {
         Self { directory, source, sink, dead }
     }
 
+    /// Begins a new group somewhere else than at the beginning.
+    fn begin_at(&self, start: &str) {
+        let path = self.directory.path().join("topology.toml");
+        let text = std::fs::read_to_string(&path).expect("the topology");
+        let begun =
+            text.replace("decode = \"json\"", &format!("decode = \"json\"\nstart = \"{start}\""));
+        assert_ne!(text, begun);
+        std::fs::write(&path, begun).expect("the topology");
+    }
+
     fn start(&self) -> Tidemill {
         let bootstrap = bootstrap();
         let arguments = ["run", "topology.toml", "--bootstrap", &bootstrap];
@@ -197,4 +207,52 @@ fn two_replicas_share_the_partitions_and_a_leaving_one_hands_over_cleanly() {
     assert!(second.wait().0.success());
     assert_eq!(distinct(&reader), expected(0..5_000));
     assert_eq!(reader.records.len(), 5_000, "a clean hand-over repeats nothing");
+}
+
+#[test]
+fn a_new_group_begins_at_the_end_if_told_to_and_a_known_one_where_it_was() {
+    let broker = kafka();
+    let job = Passthrough::on(&*broker, 3);
+    job.begin_at("latest");
+    produce(&*broker, (0..300).map(|id| job.order(id, "paid")));
+    let first = job.start();
+    let begun = |log: &str| log.matches("partition begins").count();
+    harness::wait_for("all partitions", || (begun(&first.log()) >= 3).then_some(()));
+    produce(&*broker, (300..600).map(|id| job.order(id, "paid")));
+    let mut reader = Reader::new(&*broker, &job.sink);
+    reader.read_until("what came after the start", |read| read.len() >= 300);
+    first.signal("TERM");
+    assert!(first.wait().0.success());
+
+    // Nobody reads meanwhile: a known group goes on, whatever the topology says of new ones.
+    produce(&*broker, (600..900).map(|id| job.order(id, "paid")));
+    let second = job.start();
+    reader.read_until("what came meanwhile", |read| read.len() >= 600);
+    reader.read_until_quiet(Duration::from_secs(1));
+    second.signal("TERM");
+    assert!(second.wait().0.success());
+    assert_eq!(distinct(&reader), expected(300..900));
+}
+
+#[test]
+fn a_new_group_begins_at_a_point_in_time_in_every_partition() {
+    let broker = kafka();
+    let job = Passthrough::on(&*broker, 3);
+    job.begin_at("2026-01-02T03:04:05Z");
+    let at = 1_767_323_045_000;
+    let stamped = |id: u32, timestamp: i64| {
+        let mut record = job.order(id, "paid");
+        record.timestamp = Some(timestamp);
+        record
+    };
+    let before = (0..300).map(|id| stamped(id, at - 1_000));
+    let since = (300..600).map(|id| stamped(id, at + i64::from(id) - 300));
+    produce(&*broker, before.chain(since));
+    let process = job.start();
+    let mut reader = Reader::new(&*broker, &job.sink);
+    reader.read_until("what came since", |read| read.len() >= 300);
+    reader.read_until_quiet(Duration::from_secs(1));
+    process.signal("TERM");
+    assert!(process.wait().0.success());
+    assert_eq!(distinct(&reader), expected(300..600));
 }

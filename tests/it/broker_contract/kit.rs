@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tidemill::broker::embedded::EmbeddedLog;
-use tidemill::broker::kafka::{KafkaBroker, KafkaConfig};
+use tidemill::broker::kafka::{KafkaBroker, KafkaConfig, Security};
 use tidemill::broker::{
     Broker, BrokerError, Consumer, ConsumerConfig, Polled, Positions, Producer, ProducerRecord,
     QueueFull, Rebalance, TopicSpec,
@@ -89,7 +89,8 @@ impl Kafka {
         let bootstrap = std::env::var_os("TIDEMILL_TEST_KAFKA")
             .and_then(|address| address.into_string().ok())
             .ok_or("TIDEMILL_TEST_KAFKA names no broker: run the tests with scripts/test")?;
-        let config = KafkaConfig { bootstrap, properties: BTreeMap::new() };
+        let (properties, security) = (BTreeMap::new(), Security::default());
+        let config = KafkaConfig { bootstrap, properties, security };
         Ok(Self(KafkaBroker::new(config)?))
     }
 }
