@@ -20,7 +20,7 @@ pub mod template;
 pub use diagnostic::CompileError;
 pub use evaluator::Evaluator;
 pub use metadata::{MetadataUse, metadata_of};
-pub use program::{Program, Purpose, Scratch, Target};
+pub use program::{PREDICATE_FIELDS, Program, Purpose, Scratch, Target};
 pub use template::{BoundTemplate, Template};
 
 #[cfg(test)]

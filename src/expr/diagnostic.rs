@@ -82,6 +82,7 @@ fn read_only(purpose: Purpose) -> &'static str {
     match purpose {
         Purpose::Map => "a program writes fields (`.name`), never metadata (`%name`)",
         Purpose::Filter => "a condition only looks at the record; change it in a `remap`",
+        Purpose::Predicate => "a predicate only looks at its manifest",
         Purpose::Key => "this program only looks at the record; change it in a `remap`",
     }
 }

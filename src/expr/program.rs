@@ -12,8 +12,9 @@ use vrl::compiler::runtime::{Runtime, Terminate};
 use vrl::compiler::state::ExternalEnv;
 use vrl::compiler::{self, CompileConfig, Function, TargetValue, TimeZone};
 use vrl::diagnostic::DiagnosticList;
-use vrl::path::OwnedTargetPath;
-use vrl::value::{ObjectMap, Secrets, Value};
+use vrl::path::{OwnedSegment, OwnedTargetPath, PathPrefix};
+use vrl::value::kind::{Collection, Field};
+use vrl::value::{Kind, ObjectMap, Secrets, Value};
 
 use crate::expr::diagnostic::CompileError;
 use crate::expr::functions;
@@ -31,12 +32,22 @@ const MAX_EXCERPT: usize = 80;
 pub enum Purpose {
     /// A condition: provably boolean, no clock or randomness, changes nothing.
     Filter,
+    /// A condition over the counts and facts of a manifest, whose types are known; otherwise as a
+    /// filter.
+    Predicate,
     /// Yields a key, a member, an expected set, a fact, a URL: no clock or randomness, changes
     /// nothing.
     Key,
     /// Rewrites fields or makes a payload.
     Map,
 }
+
+/// The fields that a predicate sees: counts of members, and the facts of the manifest.
+pub const PREDICATE_FIELDS: [&str; 6] =
+    ["expected", "done", "empty", "dead_lettered", "pending", FACTS];
+
+/// The one field of a predicate that is no count.
+const FACTS: &str = "facts";
 
 /// A compiled program. Cheap to clone: clones share the compiled form.
 #[derive(Clone)]
@@ -68,15 +79,17 @@ impl Program {
         let functions = functions::allowed(purpose);
         // A program that compiles while fields are read-only does not write them; the list of
         // assignments that the compiler keeps would miss `del(.field)`.
-        let (compiled, writes_fields) = match build(source, &functions, true) {
+        let environment = environment(purpose);
+        let built = |frozen| build(source, &functions, &environment, frozen);
+        let (compiled, writes_fields) = match built(true) {
             Ok(compiled) => (compiled, false),
-            Err(_) if purpose == Purpose::Map => match build(source, &functions, false) {
+            Err(_) if purpose == Purpose::Map => match built(false) {
                 Ok(compiled) => (compiled, true),
                 Err(list) => return Err(errors(source, purpose, &list)),
             },
             Err(list) => return Err(errors(source, purpose, &list)),
         };
-        if purpose == Purpose::Filter {
+        if matches!(purpose, Purpose::Filter | Purpose::Predicate) {
             check_boolean(source, &compiled).map_err(|error| vec![error])?;
         }
         let metadata = MetadataUse::of(&compiled.info().target_queries);
@@ -105,6 +118,16 @@ impl Program {
     /// Which metadata it reads.
     pub fn metadata_use(&self) -> MetadataUse {
         self.inner.metadata
+    }
+
+    /// The fields that it reads by name, as far as they can be told.
+    pub fn fields_read(&self) -> impl Iterator<Item = &str> {
+        let queries = self.inner.compiled.info().target_queries.iter();
+        let fields = queries.filter(|query| query.prefix == PathPrefix::Event);
+        fields.filter_map(|query| match query.path.segments.first() {
+            Some(OwnedSegment::Field(name)) => Some(name.as_str()),
+            Some(OwnedSegment::Index(_)) | None => None,
+        })
     }
 
     /// Whether it may change the fields it runs over. Filters and keys never do.
@@ -209,10 +232,24 @@ impl Default for Target {
     }
 }
 
+/// What is known of the fields before the program runs: only those of a manifest have types.
+fn environment(purpose: Purpose) -> ExternalEnv {
+    if purpose != Purpose::Predicate {
+        return ExternalEnv::default();
+    }
+    let fields = PREDICATE_FIELDS.map(|name| {
+        let kind = if name == FACTS { Kind::any_object() } else { Kind::integer() };
+        (Field::from(name), kind)
+    });
+    let fields = Collection::from_parts(fields.into(), Kind::undefined());
+    ExternalEnv::new_with_kind(Kind::object(fields), Kind::any_object())
+}
+
 /// Compiles with metadata read-only and, if `frozen`, fields as well.
 fn build(
     source: &str,
     functions: &[Box<dyn Function>],
+    environment: &ExternalEnv,
     frozen: bool,
 ) -> Result<compiler::Program, DiagnosticList> {
     let mut config = CompileConfig::default();
@@ -220,8 +257,7 @@ fn build(
     if frozen {
         config.set_read_only_path(OwnedTargetPath::event_root(), true);
     }
-    let environment = ExternalEnv::default();
-    let result = compiler::compile_with_external(source, functions, &environment, config)?;
+    let result = compiler::compile_with_external(source, functions, environment, config)?;
     Ok(result.program)
 }
 

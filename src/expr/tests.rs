@@ -355,3 +355,25 @@ fn programs_are_shared_between_threads() {
     assert_eq!(thread.join().unwrap(), "1");
     assert_eq!(program.source(), ".a");
 }
+
+#[test]
+fn a_predicate_knows_the_types_of_counts_and_changes_nothing() {
+    let manifest = r#"{"expected":10,"done":6,"empty":1,"dead_lettered":1,"pending":2,"facts":{}}"#;
+    let holds = |source: &str| run(source, Purpose::Predicate, manifest, "{}").unwrap().0;
+    assert_eq!(holds(".done + .empty >= .expected - 3"), "true");
+    assert_eq!(holds(".pending == 0 || .facts.closed == true"), "false");
+    for (source, piece) in [(".facts.closed > 3", ".facts.closed > 3"), ("now() == .done", "now")] {
+        assert_eq!(error(source, Purpose::Predicate).1, piece);
+    }
+    assert!(Program::compile(".done = 3; true", Purpose::Predicate).is_err());
+    assert!(Program::compile(".done", Purpose::Predicate).is_err());
+}
+
+#[test]
+fn a_program_names_the_fields_it_reads() {
+    let program = Program::compile(".a.b == .c && %topic == .a", Purpose::Filter).unwrap();
+    let mut read: Vec<&str> = program.fields_read().collect();
+    read.sort_unstable();
+    read.dedup();
+    assert_eq!(read, ["a", "c"]);
+}

@@ -11,6 +11,7 @@ use std::fmt::Write;
 use crate::completion::config::{Manifest, Policy};
 use crate::config::{Limits, units};
 use crate::processor::config::Config as Processor;
+use crate::progress::manifest::Share;
 use crate::sink::config::Config as Sink;
 use crate::source::config::Config as Source;
 use crate::topology::Topology;
@@ -257,10 +258,12 @@ fn summary(node: &Node) -> String {
 }
 
 fn summary_of_manifest(manifest: &Manifest) -> String {
-    let policy = match manifest.policy {
+    let policy = match &manifest.policy {
         Policy::AllDone => "all done".to_owned(),
-        Policy::AllSettled { tolerate: 0 } => "all settled".to_owned(),
+        Policy::AllSettled { tolerate: Share::Members(0) } => "all settled".to_owned(),
         Policy::AllSettled { tolerate } => format!("all settled, {tolerate} may fail"),
+        Policy::Quorum(quorum) => format!("{quorum} done"),
+        Policy::Predicate(_) => "by predicate".to_owned(),
     };
     let announced = announced_name(manifest);
     format!("members of {}, expected by {announced}, {policy}", manifest.members)

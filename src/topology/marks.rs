@@ -66,7 +66,7 @@ impl Marks {
 }
 
 /// The text of a value without its layout: keys sorted, variables put in. Two tables that say the
-/// same have the same text.
+/// same have the same text. Secret variables stay names: another password changes no definition.
 pub(super) fn canonical(value: &DeValue<'_>, variables: Option<&Variables>) -> String {
     json(value, variables).to_string()
 }

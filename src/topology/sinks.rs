@@ -1,12 +1,13 @@
 //! `[sinks.NAME]`.
 //!
-//! Responsible for: what a sink of each type needs.
+//! Responsible for: what a sink of each type needs, and what a bucket needs beside its URL.
 //! Not responsible for: whether its columns and tables exist (`columns`, `checks`), or writing
 //! (`sink`).
 
 use crate::config::diagnostic::Diagnostic;
 use crate::config::document::{Section, Value};
-use crate::sink::config::{Config, KafkaSink, ParquetSink, TableSink};
+use crate::sink::config::{Config, KafkaSink, ParquetSink, S3Access, TableSink};
+use crate::sink::parquet::root::Place;
 use crate::topology::{names, programs};
 
 /// zstd level where the topology does not say: most of the gain, least of the work.
@@ -18,6 +19,14 @@ const DEFAULT_ROW_GROUP_ROWS: usize = 65_536;
 /// Rows of an object where the topology does not say.
 const DEFAULT_OBJECT_ROWS: usize = 5_000_000;
 
+/// Keys that mean something where objects lie in a bucket.
+const S3_KEYS: [&str; 6] =
+    ["region", "endpoint", "allow_http", "access_key_id", "secret_access_key", "session_token"];
+
+/// The region where the topology does not say and the store is not Amazon's: most have only one,
+/// and take any name for it.
+const OTHER_REGION: &str = "us-east-1";
+
 /// `type = "kafka"`.
 pub(super) fn kafka(section: &Section<'_>) -> Option<Config> {
     let topic = section.need("topic", names::topic);
@@ -28,7 +37,8 @@ pub(super) fn kafka(section: &Section<'_>) -> Option<Config> {
 
 /// `type = "parquet"`.
 pub(super) fn parquet(section: &Section<'_>) -> Option<Config> {
-    let url = section.need("url", url);
+    let url = section.need("url", place);
+    let s3 = s3(section, url.as_ref().map(|(_, place)| place));
     let path = section.need("path", programs::template);
     let omit = section.or("omit", Vec::new(), |value| value.each(Value::word));
     let zstd = section.or("zstd", DEFAULT_ZSTD, |value| value.integer(1..=22));
@@ -36,7 +46,8 @@ pub(super) fn parquet(section: &Section<'_>) -> Option<Config> {
         section.or("row_group_rows", DEFAULT_ROW_GROUP_ROWS, |value| value.count(1));
     let object_rows = section.or("object_rows", DEFAULT_OBJECT_ROWS, |value| value.count(1));
     Some(Config::Parquet(ParquetSink {
-        url: url?,
+        url: url?.0,
+        s3: s3?.map(Box::new),
         path: path?,
         omit: omit?,
         zstd: i32::try_from(zstd?).ok()?,
@@ -47,16 +58,72 @@ pub(super) fn parquet(section: &Section<'_>) -> Option<Config> {
     }))
 }
 
-fn url(value: &Value<'_>) -> Option<String> {
+fn place(value: &Value<'_>) -> Option<(String, Place)> {
     let url = value.word()?;
-    match url.split_once("://") {
-        Some(("file", path)) if !path.is_empty() => Some(url),
-        _ => {
-            let message = format!("`{url}` is not a place for objects");
-            let help = "known: file://, with a relative or an absolute path".to_owned();
-            value.fail(Diagnostic::new(message).help(help))
+    let place = if url.contains("://") { Place::parse(&url) } else { Err("it names no store") };
+    match place {
+        Ok(place) => Some((url, place)),
+        Err(why) => {
+            let message = format!("`{url}` is not a place for objects: {why}");
+            let help = "known: file:// with a relative or an absolute path, and s3://bucket/prefix";
+            value.fail(Diagnostic::new(message).help(help.to_owned()))
         }
     }
+}
+
+/// What a bucket needs. For a folder the keys are not looked at: which of the two it is may be
+/// left to a variable.
+fn s3(section: &Section<'_>, place: Option<&Place>) -> Option<Option<S3Access>> {
+    // Asked for, whatever the place is, so that none of them counts as unknown.
+    for key in S3_KEYS {
+        section.value(key);
+    }
+    if place?.is_bucket() { access(section).map(Some) } else { Some(None) }
+}
+
+fn access(section: &Section<'_>) -> Option<S3Access> {
+    let endpoint = section.maybe("endpoint", endpoint).map(Option::flatten);
+    let allow_http = section.or("allow_http", false, Value::boolean);
+    let region = match (section.value("region"), &endpoint) {
+        (Some(value), _) => value.word(),
+        (None, Some(Some(_))) => Some(OTHER_REGION.to_owned()),
+        (None, _) => section.need("region", Value::word),
+    };
+    let access_key_id = section.need("access_key_id", Value::secret);
+    let secret_access_key = section.need("secret_access_key", Value::secret);
+    let session_token = section.maybe("session_token", Value::secret);
+    let access = S3Access {
+        region: region?,
+        endpoint: endpoint?,
+        allow_http: allow_http?,
+        access_key_id: access_key_id?,
+        secret_access_key: secret_access_key?,
+        session_token: session_token?,
+    };
+    let is_open = access.endpoint.as_ref().is_some_and(|url| url.starts_with("http://"));
+    if is_open && !access.allow_http {
+        let message = "`endpoint` is not encrypted: rows would be there for everybody to read";
+        let help = "use https://, or `allow_http = true` where the network can be trusted";
+        return section.value("endpoint")?.fail(Diagnostic::new(message).help(help.to_owned()));
+    }
+    Some(access)
+}
+
+/// `None` within if it is empty: the variable for it was left so, and the store is Amazon's.
+fn endpoint(value: &Value<'_>) -> Option<Option<String>> {
+    let text = value.text()?;
+    if text.is_empty() {
+        return Some(None);
+    }
+    let is_fit = reqwest::Url::parse(&text).is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+    });
+    if is_fit { Some(Some(text)) } else { value.not(&text, "a URL such as \"https://host:9000\"") }
 }
 
 /// `type = "table"`.

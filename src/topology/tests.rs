@@ -2,6 +2,9 @@
 
 use super::*;
 
+mod docs;
+mod rules;
+mod secrets;
 mod wrong;
 
 pub(super) const PASSTHROUGH: &str = include_str!("../../topologies/passthrough.toml");
@@ -34,7 +37,7 @@ fn node<'t>(topology: &'t Topology, name: &str) -> &'t Node {
 fn the_shipped_passthrough_is_valid_and_needs_nothing_else() {
     let topology = valid(PASSTHROUGH);
     assert_eq!(topology.name, PipelineName::from("passthrough"));
-    assert_eq!(topology.broker, BrokerSection::default());
+    assert_eq!(topology.broker.bootstrap, None);
     assert_eq!(names(&topology), ["orders", "paid", "slim", "out"]);
     let NodeKind::Source(crate::source::config::Config::Kafka(source)) =
         &topology.graph.nodes[0].kind
@@ -73,9 +76,9 @@ fn the_shipped_cost_management_is_valid_and_complete() {
     assert_eq!(manifest.announced_by, NodeName::from("files"));
     assert_eq!(manifest.announced_port.as_deref(), Some("index"));
     let actions: Vec<&str> = manifest.on_complete.iter().map(|a| a.name.as_str()).collect();
-    assert_eq!(actions, ["summarize", "announce"]);
+    assert_eq!(actions, ["summarize", "supersede", "announce"]);
     let facts: Vec<&str> = manifest.facts.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(facts, ["cluster", "made", "additive"]);
+    assert_eq!(facts, ["cluster", "made", "additive", "months"]);
     let views: Vec<&str> = topology.views.iter().map(|view| view.name.as_str()).collect();
     assert_eq!(views, ["ocp_day", "ocp_ranked"]);
     assert_eq!(topology.tables.len(), 5);
@@ -233,5 +236,5 @@ fn actions_without_a_name_are_called_after_their_type() {
     let text = with(&text, "name = \"announce\"\n", "");
     let manifest = &valid(&text).manifests[0].1;
     let names: Vec<&str> = manifest.on_complete.iter().map(|a| a.name.as_str()).collect();
-    assert_eq!(names, ["sql-1", "kafka-1"]);
+    assert_eq!(names, ["sql-1", "supersede", "kafka-1"]);
 }

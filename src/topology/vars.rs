@@ -3,6 +3,7 @@
 //! Responsible for: declarations, their types, and values from the environment or the default.
 //! Not responsible for: putting values into strings (`config::variables`).
 
+use secrecy::SecretString;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::diagnostic::Diagnostic;
@@ -22,9 +23,16 @@ enum Kind {
     Duration,
     Size,
     Url,
+    Secret,
 }
 
-const KINDS: [(&str, Kind); 8] = [
+/// What a variable holds.
+enum Content {
+    Plain(String),
+    Secret(SecretString),
+}
+
+const KINDS: [(&str, Kind); 9] = [
     ("text", Kind::Text),
     ("host", Kind::Host),
     ("port", Kind::Port),
@@ -33,6 +41,7 @@ const KINDS: [(&str, Kind); 8] = [
     ("duration", Kind::Duration),
     ("size", Kind::Size),
     ("url", Kind::Url),
+    ("secret", Kind::Secret),
 ];
 
 /// Reads `[vars]` of the document. A variable without a sensible value is reported here, once,
@@ -52,12 +61,18 @@ pub(super) fn read<'a>(
             let message = format!("`{}` is not a name for a variable", declaration.key());
             cx.report.push(Diagnostic::new(message).at(declaration.key_span()).label(why));
         }
-        variables.declare(declaration.key(), value_of(&declaration, env));
+        match value_of(&declaration, env) {
+            Some(Content::Secret(value)) => {
+                variables.declare_secret(declaration.key(), Some(value));
+            }
+            Some(Content::Plain(value)) => variables.declare(declaration.key(), Some(value)),
+            None => variables.declare(declaration.key(), None),
+        }
     }
     variables
 }
 
-fn value_of(declaration: &Value<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+fn value_of(declaration: &Value<'_>, env: &dyn Fn(&str) -> Option<String>) -> Option<Content> {
     let name = declaration.key();
     let section = declaration.section(format!("[vars] {name}"))?;
     let kind = section.or("type", Kind::Text, |value| value.choice(&KINDS));
@@ -65,6 +80,42 @@ fn value_of(declaration: &Value<'_>, env: &dyn Fn(&str) -> Option<String>) -> Op
     let default = section.value("default");
     section.finish();
     let (kind, variable) = (kind?, variable?);
+    if kind == Kind::Secret {
+        return secret(declaration, variable.as_deref(), default, env).map(Content::Secret);
+    }
+    plain(declaration, kind, variable, default, env).map(Content::Plain)
+}
+
+/// A secret comes from the environment. What stands in a file for everybody to read is none, so
+/// its default can only be empty: where it is not needed, it need not be set.
+fn secret(
+    declaration: &Value<'_>,
+    variable: Option<&str>,
+    default: Option<Value<'_>>,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Option<SecretString> {
+    if default.as_ref().is_some_and(|value| value.item().as_str() != Some("")) {
+        let message = format!("the `default` of the secret `{}` is not empty", declaration.key());
+        let help = "a secret comes from `env`; `default = \"\"` where it may be unset".to_owned();
+        // Without a place: that would show the line, and with it the secret.
+        declaration.context().report.push(Diagnostic::new(message).help(help));
+        return None;
+    }
+    let text = variable.and_then(env).or_else(|| default.is_some().then(String::new));
+    match text {
+        Some(text) => Some(SecretString::from(text)),
+        None => missing(declaration, variable),
+    }
+}
+
+fn plain(
+    declaration: &Value<'_>,
+    kind: Kind,
+    variable: Option<String>,
+    default: Option<Value<'_>>,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Option<String> {
+    let name = declaration.key();
     let default = match default {
         Some(value) => Some(default_of(&value, kind)?),
         None => None,
@@ -84,7 +135,7 @@ fn value_of(declaration: &Value<'_>, env: &dyn Fn(&str) -> Option<String>) -> Op
     }
 }
 
-fn missing(declaration: &Value<'_>, variable: Option<&str>) -> Option<String> {
+fn missing<T>(declaration: &Value<'_>, variable: Option<&str>) -> Option<T> {
     let name = declaration.key();
     let (message, help) = match variable {
         Some(variable) => (
@@ -122,7 +173,7 @@ fn checked(kind: Kind, text: &str) -> Result<String, String> {
         if is_fit { Ok(text.to_owned()) } else { Err(why.to_owned()) }
     };
     match kind {
-        Kind::Text => Ok(text.to_owned()),
+        Kind::Text | Kind::Secret => Ok(text.to_owned()),
         Kind::Host => host(text),
         Kind::Port => as_it_is(
             text.parse::<u16>().is_ok_and(|port| port > 0),

@@ -2,6 +2,9 @@
 
 use super::*;
 
+mod actions;
+mod manifests;
+
 fn errors(text: &str) -> Diagnostics {
     errors_with(text, &no_env)
 }
@@ -300,9 +303,9 @@ fn mistakes_of_the_large_topology_have_a_place_and_a_hint() {
             },
             Mistake {
                 from: "type = \"sql\"",
-                to: "type = \"retire\"",
-                caret: "\"retire\"",
-                said: &["unknown type `retire`", "known types: sql, kafka, http"],
+                to: "type = \"retir\"",
+                caret: "\"retir\"",
+                said: &["unknown type `retir`", "known types: sql, kafka, http, retire"],
             },
             Mistake {
                 from: "\\+tgz'",
