@@ -19,7 +19,7 @@ mod http;
 mod kafka;
 
 use std::collections::HashSet;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -132,10 +132,19 @@ impl DispatcherContext {
         let now = self.clock.unix_millis();
         let until = now.saturating_add(millis(self.settings.delivery_timeout + MARKING));
         let what = "deliveries to be claimed";
-        let rows = until_answered(what, &self.settings.backoff, &self.instruments, async || {
-            self.store.claim(&self.pipeline, now, until, limit).await
-        });
-        let rows = rows.await.answer?;
+        let mut rows =
+            pin!(until_answered(what, &self.settings.backoff, &self.instruments, async || {
+                self.store.claim(&self.pipeline, now, until, limit).await
+            }));
+        // Deliveries go on meanwhile: each of them may hold the connection that the claim needs.
+        let rows = loop {
+            tokio::select! {
+                Some(id) = going.next() => {
+                    claimed.remove(&id);
+                }
+                rows = &mut rows => break rows.answer?,
+            }
+        };
         let filled = rows.len() >= room;
         // A delivery that failed may be marked and claimed again before its end is noticed here;
         // it is noticed now, or the claim would be wasted until it runs out.

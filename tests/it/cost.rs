@@ -287,6 +287,10 @@ fn shuffled_and_repeated_uploads_become_one_lake_and_one_summary_through_kills()
         let pending = "SELECT count(*) FROM tidemill_member WHERE state = 'pending'";
         (job.count(pending) == Some(0)).then_some(())
     });
+    wait_for("every delivery", || {
+        let owed = "SELECT count(*) FROM tidemill_outbox WHERE delivered_at IS NULL";
+        (job.count(owed) == Some(0)).then_some(())
+    });
     running.stop();
     job.check(inputs.path());
     let completed = messages(&job, "cost.summaries");

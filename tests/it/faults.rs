@@ -18,10 +18,16 @@ mod auditing;
 mod controls;
 mod points;
 
-use tidemill::runtime::fault;
-
 use std::time::Duration;
 
+use tidemill::runtime::fault;
+
+use crate::database;
+use crate::harness::bootstrap;
+use audit::audit;
+use evidence::Evidence;
+use plan::{Mix, Plan};
+use rig::{Rig, SETTLING};
 use run::{Kind, Profile, Until, run};
 
 /// Replays the load and the faults of a run that failed.
@@ -34,6 +40,25 @@ fn require_faults() {
         fault::is_compiled_in(),
         "built without the feature fault-injection: run the tests through scripts/test"
     );
+}
+
+/// Whoever holds the connection must not wait for another one, nor be kept from going on by
+/// somebody who waits for it.
+#[test]
+fn one_connection_to_the_database_is_enough() {
+    let mut rig = Rig::new(&bootstrap(), &database::server(), None);
+    rig.set("TIDEMILL_STATE_CONNECTIONS", "1");
+    let mut plan = Plan::new(11, Mix::SMALL);
+    rig.start(0, None);
+    for _ in 0..3 {
+        let wave = plan.wave();
+        rig.produce(&wave);
+    }
+    rig.wait_until_read();
+    let expected = plan.expected();
+    rig.finish(expected.lists.len(), SETTLING);
+    let findings = audit(&expected, &Evidence::of(&rig));
+    assert!(findings.is_clean(), "{findings}");
 }
 
 #[test]

@@ -114,8 +114,13 @@ fn topology(job: &Job, server: &Server, url: &str) -> String {
          secret_access_key = \"${{key}}\"\n",
         server.endpoint()
     );
+    // The test server makes file names of keys, so they have to be shorter than S3 lets them be.
+    // A member's id holds its manifest's here.
+    let (long, short) = ("{%manifest}-{%member}", "{%member}");
     let text = text.replacen("[vars]\n", vars, 1).replacen("url = \"${lake}\"\n", &sink, 1);
-    assert!(text.contains(vars) && text.contains(&sink), "the topology is another one by now");
+    let text = text.replacen(long, short, 1);
+    let replaced = text.contains(vars) && text.contains(&sink) && !text.contains(long);
+    assert!(replaced, "the topology is another one by now");
     std::fs::write(job.folder.path().join("s3.toml"), text).expect("the topology");
     "s3.toml".to_owned()
 }
@@ -129,7 +134,7 @@ fn keys(key: &str) -> [(String, String); 2] {
 fn a_lake_in_a_bucket_is_the_lake_on_a_disk_and_an_outage_is_outlasted() {
     let job = Job::new(None);
     let mut server = Server::start(&job.folder.path().join("data"));
-    let topology = topology(&job, &server, "s3://lake/cost");
+    let topology = topology(&job, &server, "s3://lake/c");
     let running = job.start_on(&topology, &keys(KEY));
     server.stop();
     for payload in shuffled(payloads(&sample("split")), 7) {
@@ -148,7 +153,7 @@ fn a_lake_in_a_bucket_is_the_lake_on_a_disk_and_an_outage_is_outlasted() {
     running.stop();
     job.check(copied(&["split"]).path());
     let named = "SELECT count(DISTINCT url) FROM tidemill_object \
-                 WHERE url LIKE 's3://lake/cost/OCP/%'";
+                 WHERE url LIKE 's3://lake/c/OCP/%'";
     assert_eq!(job.count(named), Some(files(&lake, "parquet").len() as i64));
     let dead = "SELECT count(*) FROM tidemill_member WHERE state = 'dead_lettered'";
     assert_eq!(job.count(dead), Some(0), "an outage is nobody's fault");

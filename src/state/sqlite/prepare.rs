@@ -1,6 +1,6 @@
 //! What is done once before a pipeline starts.
 //!
-//! Responsible for: the identity of a pipeline, and trying everything that its topology declares,
+//! Responsible for: the identity of a pipeline, claims that nobody holds any more, and trying everything that its topology declares,
 //! so that mistakes show before any record does.
 //! Not responsible for: tables and views one by one (`declare`).
 
@@ -18,6 +18,7 @@ pub(super) fn prepare(
     declared: &Declarations,
 ) -> Result<(), StateError> {
     check_identity(connection, identity)?;
+    release_claims(connection, &identity.pipeline)?;
     for table in &declared.tables {
         declare::table(connection, &identity.pipeline, table)?;
     }
@@ -33,6 +34,22 @@ pub(super) fn prepare(
         try_out(connection, "query", text)?;
     }
     Ok(())
+}
+
+/// Makes due what is claimed: whoever claimed it had the file before this process, and is gone.
+fn release_claims(connection: &Connection, pipeline: &PipelineName) -> Result<(), StateError> {
+    let release = || -> rusqlite::Result<()> {
+        for claimed in [
+            "UPDATE tidemill_outbox SET not_before = 0 \
+             WHERE pipeline = ?1 AND delivered_at IS NULL",
+            "UPDATE tidemill_retired SET not_before = 0 \
+             WHERE pipeline = ?1 AND deleted_at IS NULL",
+        ] {
+            connection.execute(claimed, (pipeline.as_str(),))?;
+        }
+        Ok(())
+    };
+    release().map_err(|error| failed("release what a former process had claimed", &error))
 }
 
 fn check_identity(connection: &Connection, wanted: &PipelineIdentity) -> Result<(), StateError> {

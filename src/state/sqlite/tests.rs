@@ -128,3 +128,27 @@ fn a_reader_refuses_every_other_version_of_the_schema() {
     std::fs::write(&text, "no database, but long enough to be looked at ".repeat(100)).unwrap();
     assert!(!error(SqliteStore::open_read_only(&text)).is_transient());
 }
+
+#[tokio::test]
+async fn what_a_dead_process_had_claimed_is_due_at_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let pipeline = PipelineName::from("p");
+    let identity = PipelineIdentity { pipeline: pipeline.clone(), group: "g".into(), shards: 1 };
+    let store = SqliteStore::open(&path).unwrap();
+    store.prepare(&identity, &Declarations::default()).await.unwrap();
+    let owed = "INSERT INTO tidemill_outbox (pipeline, manifest, revision, action, part, \
+                idempotency_key, target) VALUES ('p', 'm', 1, 'tell', 0, \
+                '00000000-0000-0000-0000-000000000001', \
+                '{\"type\":\"kafka\",\"topic\":\"t\",\"key\":null,\"payload\":1}')";
+    Connection::open(&path).unwrap().execute(owed, ()).unwrap();
+    assert_eq!(store.claim(&pipeline, 5, 1_000, 10).await.unwrap().len(), 1);
+    assert!(store.claim(&pipeline, 6, 1_000, 10).await.unwrap().is_empty(), "it is claimed");
+    drop(store);
+
+    let store = SqliteStore::open(&path).unwrap();
+    store.prepare(&identity, &Declarations::default()).await.unwrap();
+    let claimed = store.claim(&pipeline, 6, 1_000, 10).await.unwrap();
+    assert_eq!(claimed.len(), 1, "nobody else can have the file");
+    assert_eq!(claimed[0].attempts, 1, "the attempt that was lost counts");
+}

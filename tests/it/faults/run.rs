@@ -298,12 +298,13 @@ pub fn run(profile: &Profile) -> Report {
         let Some(kind) = deck.pop() else { break };
         faults.push(kind);
         let injected = Instant::now();
+        say(&format!("seed {}: fault {}: {kind:?}", profile.seed, faults.len()));
         world.inject(kind);
         if world.recover().is_none() {
             break;
         }
         recoveries.push(injected.elapsed());
-        say(&format!("fault {}: {kind:?}, over after {:.1?}", faults.len(), injected.elapsed()));
+        say(&format!("fault {} is over after {:.1?}", faults.len(), injected.elapsed()));
     }
     let mut expected = feeder.finish();
     expected.add(std::mem::take(&mut world.probes));
