@@ -43,12 +43,22 @@ use crate::telemetry::Metrics;
 const WORKERS: usize = 1;
 /// Connections at once; further ones wait to be accepted.
 const MOST_CONNECTIONS: usize = 256;
-/// How long a client may take for the head of a request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long clients may take.
+const PATIENCE: Patience =
+    Patience { head: Duration::from_secs(10), body: Duration::from_secs(10) };
 /// How long a stop waits for answers under way, in seconds.
 const STOP_TIMEOUT: u64 = 5;
 /// Most lines of any listing.
 const MOST_LINES: u32 = 10_000;
+
+/// How long clients may take.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    /// For the head of a request.
+    head: Duration,
+    /// For the body, from its first byte to its last.
+    body: Duration,
+}
 
 /// Why the API cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -142,12 +152,20 @@ impl ApiServer {
     /// # Errors
     /// The address cannot be used.
     pub fn start(settings: &Settings, pipeline: &PipelineName) -> Result<Self, ApiError> {
+        Self::start_with(settings, pipeline, PATIENCE)
+    }
+
+    fn start_with(
+        settings: &Settings,
+        pipeline: &PipelineName,
+        patience: Patience,
+    ) -> Result<Self, ApiError> {
         let failed = |source| ApiError::Listen { address: settings.listen, source };
         let listener = TcpListener::bind(settings.listen).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let token = settings.token.as_ref().map(|token| token.reveal());
         let shared = web::Data::new(Shared::new(pipeline.clone(), token)?);
-        let server = serve(listener, &shared).map_err(failed)?;
+        let server = serve(listener, &shared, patience).map_err(failed)?;
         let handle = server.handle();
         tracing::info!(%address, "api answers");
         Ok(Self { address, handle, server: actix::spawn(server), shared })
@@ -174,11 +192,16 @@ impl ApiServer {
     }
 }
 
-fn serve(listener: TcpListener, shared: &web::Data<Shared>) -> io::Result<actix_web::dev::Server> {
+fn serve(
+    listener: TcpListener,
+    shared: &web::Data<Shared>,
+    patience: Patience,
+) -> io::Result<actix_web::dev::Server> {
     let shared = shared.clone();
     let app = move || {
         App::new()
             .app_data(shared.clone())
+            .app_data(patience)
             .app_data(web::QueryConfig::default().error_handler(|error, _| {
                 Refusal::bad(format!("the parameters are wrong: {error}")).into()
             }))
@@ -192,7 +215,7 @@ fn serve(listener: TcpListener, shared: &web::Data<Shared>) -> io::Result<actix_
     let server = HttpServer::new(app)
         .workers(WORKERS)
         .max_connections(MOST_CONNECTIONS)
-        .client_request_timeout(HEAD_TIMEOUT)
+        .client_request_timeout(patience.head)
         .shutdown_timeout(STOP_TIMEOUT)
         .disable_signals()
         .listen(listener)?;

@@ -23,6 +23,7 @@ use std::time::Duration;
 use crate::broker::Assignor;
 use crate::config::diagnostic::Diagnostics;
 use crate::config::secret::Secret;
+use crate::source::ingress::IngressSettings;
 use crate::state::postgres::PostgresConfig;
 
 /// All settings. `Config::default()` works as it is.
@@ -215,6 +216,9 @@ pub struct Ingress {
     pub public_url: Option<String>,
     /// How long payloads are kept after they were announced.
     pub retain: Duration,
+    /// How old an announcement in a spool that replicas share has to be before any of them sends
+    /// it: whoever took the upload is taken for dead.
+    pub adopt_after: Duration,
 }
 
 impl Default for Ingress {
@@ -222,7 +226,8 @@ impl Default for Ingress {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             public_url: None,
-            retain: Duration::from_secs(7 * 24 * 60 * 60),
+            retain: IngressSettings::RETAIN,
+            adopt_after: IngressSettings::ADOPT_AFTER,
         }
     }
 }

@@ -139,6 +139,7 @@ pub async fn start(
     topics.push(context.dead_letter_spec());
     context.ensure(topics).await?;
     let roots = sinks::roots(&topology.graph).await?;
+    let shared = ingress::shared(&topology).await?;
 
     let arbiter = Arbiter::new();
     context.observed.arbiter("the engine", &Arbiter::current(), &context.clock);
@@ -163,7 +164,7 @@ pub async fn start(
         arbiter: arbiter.handle(),
     };
     bottom.extend(assemble(&context, &topology.graph, &sinks, &mut parts)?);
-    let ingress = ingress::start(&context, &topology)?;
+    let ingress = ingress::start(&context, &topology, shared)?;
 
     let plan = topology::stages(&topology.graph);
     let (stopping, stopped) = crossbeam_channel::bounded(0);
@@ -247,6 +248,7 @@ fn start_sources(
                 replays: topology.replay_topic(),
                 lanes: lanes.clone(),
                 entry: entry as u16,
+                strangers: Arc::new(sources::strangers(&topology.graph, node)),
             };
             started.extend(sources::start(context, &inflow)?);
         }

@@ -55,4 +55,6 @@ pub mod spool;
 pub mod sql;
 pub mod state;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;
 pub mod topology;

@@ -13,6 +13,8 @@
 
 pub mod address;
 pub mod client;
+#[cfg(test)]
+mod hostile;
 pub mod policy;
 mod resolver;
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Pure state machines: every decision about obligations, offsets, membership and retries.
 //!
 //! Responsible for: the obligation tree, the offset tracker, retry and restart policies, the
-//! limit of dead letters, manifests and their deadlines, how far a partition is behind.
+//! limit of dead letters, manifests and their deadlines, how far a partition is behind, what is
+//! owed to uploads that replicas share.
 //! Not responsible for: time, I/O, threads. Time and randomness come in as arguments, what to do
 //! goes out as return values; actors and threads only move messages. An obligation is the one
 //! value here that is shared between threads, and it is made of atomics only.
@@ -23,5 +24,6 @@ pub mod restart;
 pub mod retry;
 #[cfg(test)]
 mod shard_model;
+pub mod shared_spool;
 pub mod stall;
 pub mod tracker;

@@ -14,7 +14,6 @@
 
 pub mod config;
 pub mod ingress;
-pub mod lag;
 pub mod partition_consumer;
 pub mod replay;
 pub mod start;

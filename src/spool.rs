@@ -1,8 +1,9 @@
-//! Files on disk that nobody can name: where bodies lie while they are worked on.
+//! Files on disk that nobody can name: where bodies lie while they are worked on; and stores of
+//! objects, where bodies lie that others read.
 //!
 //! Responsible for: the budget that bounds the disk in use ([`DiskBudget`]), anonymous files in
-//! one folder, written once ([`SpoolWriter`]) and then read as [`SpooledFile`]s, and telling a
-//! full disk from a body that is too large.
+//! one folder, written once ([`SpoolWriter`]) and then read as [`SpooledFile`]s, telling a full
+//! disk from a body that is too large, and folders and buckets of objects ([`objects`]).
 //! Not responsible for: durable spooling (`source::ingress` keeps announced payloads under names
 //! of its own) or what the bytes mean.
 //!
@@ -15,6 +16,7 @@
 //! already holds.
 
 pub mod budget;
+pub mod objects;
 pub mod writer;
 
 use std::fs::DirBuilder;

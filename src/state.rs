@@ -23,9 +23,9 @@ mod table_rows;
 
 pub use declared::{ColumnType, Declarations, DeclaredTable, DeclaredView, TableOwner};
 pub use rows::{
-    Applied, BlockedCompletion, Change, Claimed, CompletionRow, ManifestDetail, ManifestFilter,
-    ManifestPhase, ManifestRow, ManifestSummary, MemberRow, OutboxRow, OutboxStatus, OutboxTarget,
-    Parameters, StoredManifest, TablePage, TableRows,
+    Applied, Backlog, BlockedCompletion, Change, Claimed, CompletionRow, ManifestDetail,
+    ManifestFilter, ManifestPhase, ManifestRow, ManifestSummary, MemberRow, OutboxRow,
+    OutboxStatus, OutboxTarget, Parameters, StoredManifest, TablePage, TableRows,
 };
 
 use serde_json::{Map, Value};
@@ -203,6 +203,12 @@ pub trait StateStore: Send + Sync {
         pipeline: &'a PipelineName,
         manifest: &'a ManifestKey,
     ) -> BoxFuture<'a, Result<Option<ManifestDetail>, StateError>>;
+
+    /// What a pipeline has not got done yet.
+    fn backlog<'a>(
+        &'a self,
+        pipeline: &'a PipelineName,
+    ) -> BoxFuture<'a, Result<Backlog, StateError>>;
 
     /// All rows of a declared table or view, as JSON objects in the order of its columns.
     fn table<'a>(

@@ -22,6 +22,8 @@ mod manifests;
 mod marks;
 mod names;
 mod nodes;
+mod notes;
+mod objects;
 mod ports;
 mod processors;
 mod programs;
@@ -43,6 +45,7 @@ use crate::source::config::Ingress;
 
 pub use broker::BrokerSection;
 pub use graph::{Graph, Input, Node, NodeKind};
+pub use notes::notes;
 pub use ports::ports;
 pub use stage::{Entry, Feed, Outlet, Route, Stage, Target, stages};
 

@@ -116,6 +116,7 @@ async fn run(
         policy.backoff.clone(),
     );
     let source = SourceContext {
+        strangers: Arc::default(),
         tails: tidemill::source::watchdog::EmptyTails::default(),
         lags: Arc::default(),
         settings: SourceSettings {

@@ -33,7 +33,8 @@ use tidemill::progress::obligation::Obligation;
 use tidemill::runtime::clock::SystemClock;
 use tidemill::runtime::inbox::{Inbox, inbox};
 use tidemill::sink::config::ParquetSink;
-use tidemill::sink::parquet::{ObjectRoot, PackageBatch, ParquetWriter, UploadContext};
+use tidemill::sink::parquet::{PackageBatch, ParquetWriter, UploadContext};
+use tidemill::spool::objects::ObjectRoot;
 use tidemill::spool::{DiskBudget, Spool};
 
 use crate::harness::pipeline::runtime;
@@ -147,7 +148,7 @@ struct Job {
 
 impl Job {
     fn build(output: &Path) -> Tried<Self> {
-        let root = ObjectRoot::open(text(&output.join("lake"))?)?;
+        let root = ObjectRoot::open(text(&output.join("lake"))?, None)?;
         let spool = Spool::new(output.join("spool"), DiskBudget::new(1 << 30))?;
         let sink = ParquetSink {
             url: root.url().to_owned(),

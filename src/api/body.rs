@@ -7,7 +7,6 @@
 //! without asking first.
 
 use std::pin::pin;
-use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
@@ -18,11 +17,10 @@ use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
 
 use crate::api::refusal::Refusal;
+use crate::api::{PATIENCE, Patience};
 
 /// Most bytes of a body.
 const MOST_BYTES: usize = 64 << 10;
-/// How long a body may take from its first byte to its last.
-const WHOLE: Duration = Duration::from_secs(10);
 
 /// The JSON of a request's body.
 pub(super) struct Body<T>(pub(super) T);
@@ -33,11 +31,12 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let checked = check(request);
+        let patience = request.app_data::<Patience>().copied().unwrap_or(PATIENCE);
         let payload = payload.take();
         Box::pin(async move {
             checked?;
             let late = |_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body came too slowly");
-            let body = tokio::time::timeout(WHOLE, read(payload)).await.map_err(late)??;
+            let body = tokio::time::timeout(patience.body, read(payload)).await.map_err(late)??;
             let parsed = serde_json::from_slice(&body);
             parsed.map(Self).map_err(|error| Refusal::bad(format!("the body is wrong: {error}")))
         })

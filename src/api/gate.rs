@@ -110,13 +110,19 @@ impl Gate {
     }
 }
 
+/// A name of this machine, with a port or without one, and nothing else.
 fn is_loopback_name(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
+    let (name, rest) = match host.strip_prefix('[') {
+        Some(inside) => inside.split_once(']').unwrap_or_default(),
+        None => host.find(':').map_or((host, ""), |colon| host.split_at(colon)),
     };
-    name.eq_ignore_ascii_case("localhost")
-        || name.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+    let is_port = |rest: &str| {
+        let digits = rest.strip_prefix(':');
+        digits.is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let is_here = name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback());
+    is_here && (rest.is_empty() || is_port(rest))
 }
 
 /// Lets requests through, or answers them.
@@ -201,6 +207,10 @@ mod tests {
             ("evil.example:7410", false),
             ("localhost.evil.example", false),
             ("192.0.2.7", false),
+            ("localhost:7410@evil.example", false),
+            ("127.0.0.1:7410.evil.example", false),
+            ("[::1]evil.example", false),
+            ("localhost, evil.example", false),
             ("[", false),
             ("", false),
         ];

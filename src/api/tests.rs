@@ -1,5 +1,7 @@
 //! Tests of the server before a pipeline runs behind it: everything but the answers.
 
+mod hostile;
+
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};

@@ -3,9 +3,10 @@
 //! Responsible for: saying that a topology is fine, or everything that is wrong with it.
 //! Not responsible for: the checks (`topology`).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Exit, load};
+use crate::topology::{self, Topology};
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
@@ -20,15 +21,18 @@ pub fn check(arguments: &Arguments) -> Exit {
     let mut exit = Exit::Ok;
     for path in &arguments.topologies {
         match load(path) {
-            Ok(topology) => println!(
-                "{}: {} is fine: {} nodes in {} stages",
-                path.display(),
-                topology.name,
-                topology.graph.nodes.len(),
-                crate::topology::stages(&topology.graph).len(),
-            ),
+            Ok(topology) => tell(path, &topology),
             Err(wrong) => exit = wrong,
         }
     }
     exit
+}
+
+fn tell(path: &Path, topology: &Topology) {
+    let (nodes, stages) = (topology.graph.nodes.len(), topology::stages(&topology.graph).len());
+    let path = path.display();
+    println!("{path}: {} is fine: {nodes} nodes in {stages} stages", topology.name);
+    for note in topology::notes(topology) {
+        println!("note: {note}");
+    }
 }

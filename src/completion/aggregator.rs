@@ -33,7 +33,9 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::sync::{Notify, oneshot, watch};
 
-use crate::broker::group::{BufferLimits, Drained, PartitionMessage, PollOrders};
+use crate::broker::group::{
+    BufferLimits, Drained, Lags, PartitionLag, PartitionMessage, PollOrders,
+};
 use crate::broker::{Admin, Positions};
 use crate::model::{Epoch, PipelineName, TopicPartition};
 use crate::progress::restart::Backoff;
@@ -60,6 +62,8 @@ pub struct AggregatorSettings {
     pub memory_bytes: usize,
     /// How often deadlines are looked at.
     pub tick: Duration,
+    /// How often the end of the partition is looked up, to see how far the shard is behind.
+    pub look_interval: Duration,
     /// Delays while the state store or the broker is away.
     pub backoff: Backoff,
     /// How often events that were applied are removed from the topic, at most.
@@ -78,6 +82,7 @@ impl Default for AggregatorSettings {
             buffer: BufferLimits { bytes: 8 << 20, records: 10_000 },
             memory_bytes: 64 << 20,
             tick: Duration::from_millis(500),
+            look_interval: Duration::from_secs(5),
             backoff: Backoff {
                 first: Duration::from_millis(100),
                 max: Duration::from_secs(10),
@@ -110,6 +115,8 @@ pub struct AggregatorContext {
     pub clock: SharedClock,
     /// Counts what is going on.
     pub instruments: Arc<Instruments>,
+    /// How far the shards are behind.
+    pub lags: Arc<Lags>,
     /// Events that could not be applied: undecodable, of an undeclared manifest, refused.
     pub skipped: Arc<Counter>,
     /// Where errors go that end the pipeline.
@@ -162,6 +169,8 @@ pub struct ManifestAggregator {
     drained: Option<oneshot::Sender<Drained>>,
     /// Whether the shard is somebody else's.
     fenced: bool,
+    /// How far the shard is behind; the owner's work notes the rest.
+    lag: Arc<PartitionLag>,
 }
 
 impl ManifestAggregator {
@@ -172,8 +181,20 @@ impl ManifestAggregator {
         messages: Inbox<PartitionMessage>,
         lifeline: Lifeline,
     ) -> Self {
-        let drain = watch::Sender::new(false);
-        Self { partition, context, messages, lifeline, drain, drained: None, fenced: false }
+        let (drain, lag) = (watch::Sender::new(false), context.lags.of(&partition));
+        Self { partition, context, messages, lifeline, drain, drained: None, fenced: false, lag }
+    }
+
+    /// Looks up the end of the partition, whatever the owner's work waits for.
+    fn look_up_end(&self, ctx: &mut Context<Self>) {
+        let (positions, partition) = (self.context.positions.clone(), self.partition.clone());
+        let end = tokio::task::spawn_blocking(move || positions.watermarks(&partition));
+        ctx.spawn(end.into_actor(self).map(|end, actor, _ctx| {
+            // A broker that is away shows as such elsewhere.
+            if let Ok(Ok((_, end))) = end {
+                actor.lag.see_end(end, actor.context.clock.unix_millis());
+            }
+        }));
     }
 
     fn ended(&mut self, ended: Ended, ctx: &mut Context<Self>) {
@@ -228,6 +249,8 @@ impl Actor for ManifestAggregator {
         let work =
             takeover::work(self.context.clone(), self.partition.clone(), self.drain.subscribe());
         ctx.spawn(work.into_actor(self).map(|ended, actor, ctx| actor.ended(ended, ctx)));
+        let every = self.context.settings.look_interval;
+        ctx.run_interval(every, |actor, ctx| actor.look_up_end(ctx));
     }
 }
 

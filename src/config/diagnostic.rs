@@ -131,6 +131,12 @@ impl Diagnostics {
         self.found.is_empty()
     }
 
+    /// The place of each error, for tests.
+    #[cfg(test)]
+    pub(crate) fn places(&self) -> Vec<Option<Range<usize>>> {
+        self.found.iter().map(|diagnostic| diagnostic.span.clone()).collect()
+    }
+
     /// One block per error in the order of the file, and their number at the end.
     pub fn render(&self, color: bool) -> String {
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };

@@ -37,10 +37,8 @@ pub fn parse<'t>(text: &'t str, report: &Report) -> Option<DeTable<'t>> {
     let is_sound = errors.is_empty();
     for error in errors {
         let diagnostic = Diagnostic::new(format!("not valid TOML: {}", error.message()));
-        report.push(match error.span() {
-            Some(span) => diagnostic.at(span),
-            None => diagnostic,
-        });
+        // An error without a place is about the whole file.
+        report.push(diagnostic.at(error.span().unwrap_or_default()));
     }
     is_sound.then(|| table.into_inner())
 }

@@ -282,6 +282,7 @@ impl<'a> Reader<'a> {
             listen: group.get("listen", &ADDRESS, or.listen),
             public_url: group.get("public_url", &BASE_URL_OR_NONE, or.public_url),
             retain: group.get("retain", &TIME, or.retain),
+            adopt_after: group.get("adopt_after", &TIME, or.adopt_after),
         };
         group.finish();
         ingress

@@ -155,6 +155,7 @@ pub fn start(
         admin: Some(context.admin.clone()),
         clock: context.clock.clone(),
         instruments: context.instruments.clone(),
+        lags: context.observed.progress_lags.clone(),
         skipped: Arc::default(),
         escalation: context.escalation.clone(),
         epochs: Arc::new(AtomicU64::new(0)),
@@ -164,12 +165,15 @@ pub fn start(
     let policy = context.restart_policy();
     let actors: PartitionActors = Arc::new(move |partition, messages| {
         let shared = shared.clone();
+        // Kept as long as the assignment, across all aggregators that note something in it.
+        let place = shared.lags.of(&partition);
         supervise(ChildSpec {
             name: format!("manifest aggregator {partition}"),
             policy: policy.clone(),
             clock: shared.clock.clone(),
             arbiter: Arbiter::current(),
             factory: move |lifeline| {
+                let _kept = &place;
                 ManifestAggregator::new(
                     partition.clone(),
                     shared.clone(),

@@ -1,7 +1,8 @@
 //! Whether a pipeline lives and can do its work.
 //!
 //! Responsible for: asking, again and again, whether the broker, the topics of sources and the
-//! state store answer, and saying what all parts know of what is away.
+//! state store answer, and how much the store says is to be done; saying what all parts know of
+//! what is away.
 //! Not responsible for: what a node does while its dependency is away, or who is told (`api`).
 //!
 //! Nodes report what is away themselves when they meet it. The probes here find it as well while
@@ -159,23 +160,31 @@ impl Health {
         admin: Arc<dyn Admin>,
         store: Option<Arc<dyn StateStore>>,
     ) -> JoinHandle<()> {
-        actix::spawn(probe(self.sources.clone(), self.instruments.clone(), admin, store))
+        actix::spawn(self.clone().probed(admin, store))
     }
-}
 
-async fn probe(
-    sources: Arc<[Read]>,
-    instruments: Arc<Instruments>,
-    admin: Arc<dyn Admin>,
-    store: Option<Arc<dyn StateStore>>,
-) {
-    let mut found = Found::default();
-    loop {
-        found.broker(&sources, &admin, &instruments).await;
-        if let Some(store) = &store {
-            found.store(&**store, &instruments).await;
+    async fn probed(self, admin: Arc<dyn Admin>, store: Option<Arc<dyn StateStore>>) {
+        let mut found = Found::default();
+        loop {
+            found.broker(&self.sources, &admin, &self.instruments).await;
+            if let Some(store) = &store
+                && found.store(&**store, &self.instruments).await
+            {
+                self.count(&**store).await;
+            }
+            tokio::time::sleep(PROBE_EVERY).await;
         }
-        tokio::time::sleep(PROBE_EVERY).await;
+    }
+
+    /// Has the store count what is to be done. Where it cannot in time, the former counts stay: it
+    /// answers, so nothing is away.
+    async fn count(&self, store: &dyn StateStore) {
+        let counting = tokio::time::timeout(STORE_TIMEOUT, store.backlog(&self.pipeline));
+        match counting.await {
+            Ok(Ok(backlog)) => self.observed.backlog(backlog),
+            Ok(Err(error)) => tracing::debug!(%error, "the backlog is not known at the moment"),
+            Err(_) => tracing::debug!("counting the backlog takes too long"),
+        }
     }
 }
 
@@ -211,7 +220,8 @@ impl Found {
         }
     }
 
-    async fn store(&mut self, store: &dyn StateStore, all: &Instruments) {
+    /// Whether the store answers.
+    async fn store(&mut self, store: &dyn StateStore, all: &Instruments) -> bool {
         let failed = match tokio::time::timeout(STORE_TIMEOUT, store.pipelines()).await {
             Ok(Ok(_)) => None,
             Ok(Err(error)) => Some(error.to_string()),
@@ -223,6 +233,7 @@ impl Found {
                 self.store.get_or_insert_with(|| all.unavailable.enter(STATE_STORE, why));
             }
         }
+        self.store.is_none()
     }
 }
 

@@ -12,17 +12,19 @@ use std::time::Duration;
 
 use actix::ArbiterHandle;
 
+use crate::broker::group::{Lags, PartitionReading};
 use crate::engine::Context;
 use crate::progress::invariants::{Invariant, violations};
 use crate::runtime::clock::SharedClock;
 use crate::runtime::heartbeat::{Monitor, Pulse};
 use crate::runtime::inbox::Address;
-use crate::source::lag::{Lags, PartitionReading};
 use crate::spool::DiskBudget;
+use crate::state::Backlog;
 use crate::telemetry::catalogue::{
     BUILD_INFO, COMPLETION_CHECKS, COMPLETION_SUCCESSES, IN_FLIGHT, LAG_RECORDS, LAG_SECONDS,
-    MESSAGES_FAILED, MESSAGES_PROCESSED, NODE_UNAVAILABLE, OLDEST_IN_FLIGHT, QUEUE_CAPACITY,
-    QUEUE_DEPTH, SPOOL_LIMIT, SPOOL_USED, VIOLATIONS,
+    MANIFESTS_BLOCKED, MANIFESTS_OPEN, MESSAGES_FAILED, MESSAGES_PROCESSED, NODE_UNAVAILABLE,
+    OLDEST_IN_FLIGHT, OUTBOX_FAILING, OUTBOX_OLDEST, OUTBOX_UNDELIVERED, PROGRESS_LAG_RECORDS,
+    PROGRESS_LAG_SECONDS, QUEUE_CAPACITY, QUEUE_DEPTH, SPOOL_LIMIT, SPOOL_USED, VIOLATIONS,
 };
 use crate::telemetry::{Declared, Metrics, MetricsError};
 
@@ -36,10 +38,14 @@ const SILENCE: Duration = Duration::from_secs(30);
 pub struct Observed {
     /// How far the partitions of sources are behind.
     pub lags: Arc<Lags>,
+    /// How far the partitions of the progress topic are behind.
+    pub progress_lags: Arc<Lags>,
     /// Who shows that it is alive.
     pub monitor: Monitor,
     queues: Mutex<Vec<Queue>>,
     spools: Mutex<Vec<DiskBudget>>,
+    /// As the state store counted it last.
+    backlog: Mutex<Backlog>,
 }
 
 struct Queue {
@@ -65,6 +71,11 @@ impl Observed {
         let pulse = self.monitor.watch(format!("arbiter of {name}"), SILENCE);
         // One that has stopped already has nothing to show.
         arbiter.spawn(beat(pulse, clock.clone()));
+    }
+
+    /// Shows what is not done yet.
+    pub fn backlog(&self, backlog: Backlog) {
+        *lock(&self.backlog) = backlog;
     }
 
     fn spooled(&self, of: fn(&DiskBudget) -> u64) -> f64 {
@@ -94,6 +105,8 @@ pub fn metrics(context: &Context) -> Result<Metrics, MetricsError> {
     partitions(&metrics, context);
     counted(&metrics, context);
     rooms(&metrics, &context.observed);
+    progress(&metrics, context);
+    backlog(&metrics, context);
     metrics.observe(&BUILD_INFO, |samples| samples.put(&[env!("CARGO_PKG_VERSION")], 1.0));
     metrics.observe(&VIOLATIONS, |samples| {
         for invariant in Invariant::ALL {
@@ -166,6 +179,45 @@ fn rooms(metrics: &Metrics, observed: &Arc<Observed>) {
     let read = observed.clone();
     metrics.observe(&SPOOL_LIMIT, move |samples| {
         samples.put(&[], read.spooled(DiskBudget::total));
+    });
+}
+
+/// How far this process is behind in the progress topic.
+fn progress(metrics: &Metrics, context: &Context) {
+    let (lags, clock) = (context.observed.progress_lags.clone(), context.clock.clone());
+    metrics.observe(&PROGRESS_LAG_RECORDS, move |samples| {
+        let shards = lags.read(clock.unix_millis());
+        let records: u64 = shards.iter().map(|shard| shard.behind.records).sum();
+        samples.put(&[], records as f64);
+    });
+    let (lags, clock) = (context.observed.progress_lags.clone(), context.clock.clone());
+    metrics.observe(&PROGRESS_LAG_SECONDS, move |samples| {
+        let shards = lags.read(clock.unix_millis());
+        let oldest = shards.iter().map(|shard| shard.behind.millis).max();
+        samples.put(&[], seconds(oldest.unwrap_or(0)));
+    });
+}
+
+/// What the whole pipeline has not got done, in all processes.
+fn backlog(metrics: &Metrics, context: &Context) {
+    type Value = fn(&Backlog) -> u64;
+    let counts: [(&'static Declared, Value); 4] = [
+        (&OUTBOX_UNDELIVERED, |backlog| backlog.undelivered),
+        (&OUTBOX_FAILING, |backlog| backlog.failing),
+        (&MANIFESTS_OPEN, |backlog| backlog.open),
+        (&MANIFESTS_BLOCKED, |backlog| backlog.blocked),
+    ];
+    for (declared, value) in counts {
+        let observed = context.observed.clone();
+        metrics.observe(declared, move |samples| {
+            samples.put(&[], value(&lock(&observed.backlog)) as f64);
+        });
+    }
+    let (observed, clock) = (context.observed.clone(), context.clock.clone());
+    metrics.observe(&OUTBOX_OLDEST, move |samples| {
+        let oldest_at = lock(&observed.backlog).oldest_at;
+        let millis = oldest_at.map_or(0, |at| clock.unix_millis().saturating_sub(at).max(0));
+        samples.put(&[], seconds(millis.unsigned_abs()));
     });
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Responsible for: the roots of all sinks as one place to delete objects from, and the retirer on
 //! top of it.
-//! Not responsible for: what the retirer does (`completion`), or how a root deletes (`sink`).
+//! Not responsible for: what the retirer does (`completion`), or how a root deletes (`spool`).
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::engine::Context;
 use crate::engine::sinks::Roots;
 use crate::runtime::node::BoxFuture;
 use crate::runtime::supervisor::{Child, ChildSpec, supervise};
-use crate::sink::parquet::{ObjectRoot, RootError};
+use crate::spool::objects::{ObjectRoot, RootError};
 use crate::state::StateStore;
 
 /// Everywhere that sinks write objects.
@@ -76,7 +76,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let open = |name: &str| {
             let root = folder.path().join(name);
-            ObjectRoot::open(root.to_str().unwrap()).unwrap()
+            ObjectRoot::open(root.to_str().unwrap(), None).unwrap()
         };
         let (one, other) = (open("one"), open("other"));
         let url = other.url_of("day/a.parquet");

@@ -25,10 +25,9 @@ use crate::sink::config::{
 };
 use crate::sink::dead_letter::{DeadLetterContext, DeadLetters};
 use crate::sink::kafka::{Encoded, KafkaSink, KafkaSinkContext, KafkaWriter};
-use crate::sink::parquet::{
-    CONCURRENCY, ObjectRoot, ParquetSink, ParquetWriter, RootError, UploadContext,
-};
+use crate::sink::parquet::{CONCURRENCY, ParquetSink, ParquetWriter, UploadContext};
 use crate::sink::table::{PendingRows, TableSink, TableSinkContext, TableWriter};
+use crate::spool::objects::{ObjectRoot, RootError};
 use crate::state::StateStore;
 use crate::topology::{Graph, NodeKind, Topology};
 
@@ -76,7 +75,7 @@ pub async fn roots(graph: &Graph) -> Result<Roots, EngineError> {
         let NodeKind::Sink(Config::Parquet(settings)) = &node.kind else { continue };
         let unusable =
             |error: RootError| EngineError::dependency(format!("sink {}: {error}", node.name));
-        let root = ObjectRoot::of(settings).map_err(unusable)?;
+        let root = ObjectRoot::open(&settings.url, settings.s3.as_deref()).map_err(unusable)?;
         root.probe().await.map_err(unusable)?;
         roots.insert(node.name.clone(), root);
     }

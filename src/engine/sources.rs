@@ -4,6 +4,7 @@
 //! for its topic and for replayed dead letters.
 //! Not responsible for: what they do (`broker::group`, `source`).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use crate::source::partition_consumer::{PartitionConsumer, SourceContext, Source
 use crate::source::replay::Intake;
 use crate::source::start::StartResolver;
 use crate::source::watchdog::EmptyTails;
+use crate::topology::Graph;
 
 /// A running membership in a consumer group.
 pub struct RunningGroup {
@@ -144,6 +146,15 @@ pub struct Inflow<'a> {
     pub lanes: Arc<Lanes>,
     /// The entry of that stage.
     pub entry: u16,
+    /// Names of nodes that its records do not come by.
+    pub strangers: Arc<BTreeSet<String>>,
+}
+
+/// Names of the nodes that no record of the node `source` comes by.
+pub fn strangers(graph: &Graph, source: usize) -> BTreeSet<String> {
+    let below = graph.downstream(source);
+    let nodes = graph.nodes.iter().zip(below).filter(|(_, below)| !below);
+    nodes.map(|(node, _)| node.name.to_string()).collect()
 }
 
 /// Starts a source. It reads the topic of replays as well, in a group of its own: whatever moves
@@ -194,6 +205,7 @@ fn member(
         epochs: context.epochs.clone(),
         tails: EmptyTails::default(),
         lags: context.observed.lags.clone(),
+        strangers: inflow.strangers.clone(),
     });
     let policy = context.restart_policy();
     let actors: PartitionActors = Arc::new(move |partition, messages| {
@@ -240,5 +252,43 @@ fn settings(context: &Context) -> SourceSettings {
             bytes: usize::try_from(limits.buffer_bytes).unwrap_or(usize::MAX),
             records: limits.buffer_records,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_does_not_wait_for_what_its_records_do_not_come_by() {
+        let text = r#"
+            version = 1
+            name = "two"
+            [sources.orders]
+            type = "kafka"
+            topic = "orders"
+            [sources.payments]
+            type = "kafka"
+            topic = "payments"
+            [processors.paid]
+            type = "remap"
+            inputs = ["payments"]
+            program = "."
+            [sinks.all]
+            type = "kafka"
+            inputs = ["orders", "paid"]
+            topic = "all"
+            [sinks.raw]
+            type = "kafka"
+            inputs = ["payments"]
+            topic = "raw"
+        "#;
+        let topology = crate::topology::parse("two.toml", text, &|_| None).unwrap();
+        let of = |name: &str| {
+            let index = topology.graph.index_of(&name.into()).unwrap();
+            strangers(&topology.graph, index).into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(of("orders"), ["paid", "payments", "raw"]);
+        assert_eq!(of("payments"), ["orders"]);
     }
 }

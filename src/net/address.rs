@@ -46,6 +46,8 @@ const V4: &[(Ipv4Addr, u32, Reach)] = &[
     (Ipv4Addr::new(10, 0, 0, 0), 8, Reach::Private("a private address")),
     (Ipv4Addr::new(100, 64, 0, 0), 10, Reach::Private("a carrier-grade NAT address")),
     (Ipv4Addr::new(127, 0, 0, 0), 8, Reach::Private("a loopback address")),
+    // Looks public, but Azure answers for every machine of its own with what that machine may know.
+    (Ipv4Addr::new(168, 63, 129, 16), 32, Reach::Private("a cloud's metadata address")),
     // Metadata services of clouds live here.
     (Ipv4Addr::new(169, 254, 0, 0), 16, Reach::Private("a link-local address")),
     (Ipv4Addr::new(172, 16, 0, 0), 12, Reach::Private("a private address")),
@@ -149,6 +151,9 @@ mod tests {
             ("100.128.0.0", "public"),
             ("127.0.0.1", "private"),
             ("127.255.255.255", "private"),
+            ("168.63.129.15", "public"),
+            ("168.63.129.16", "private"),
+            ("168.63.129.17", "public"),
             ("169.254.169.254", "private"),
             ("172.15.255.255", "public"),
             ("172.16.0.0", "private"),

@@ -8,6 +8,7 @@
 use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Client, Response, StatusCode, redirect};
 use tokio::time::{Sleep, sleep};
 
-use crate::net::resolver::{AddressRefused, GuardedResolver};
+use crate::net::resolver::{AddressRefused, GuardedResolver, LookUp, SystemLookUp};
 use crate::net::{Allow, NetError, Permitted, Policy};
 
 /// Hops after the first request.
@@ -62,11 +63,20 @@ impl GuardedClient {
     /// # Errors
     /// [`NetError::Unavailable`] if https is allowed and the system has no CA certificates.
     pub fn new(settings: Settings) -> Result<Self, NetError> {
+        Self::looking_up(settings, Arc::new(SystemLookUp))
+    }
+
+    /// The same with names looked up elsewhere.
+    pub(super) fn looking_up(
+        settings: Settings,
+        look_up: Arc<dyn LookUp>,
+    ) -> Result<Self, NetError> {
         let policy = Policy::new(settings.allow);
         let tls = policy.needs_tls();
-        let private = policy.needs_private().then(|| build(true, tls)).transpose()?;
+        let resolver = |private| GuardedResolver { private, look_up: look_up.clone() };
+        let private = policy.needs_private().then(|| build(resolver(true), tls)).transpose()?;
         Ok(Self {
-            public: build(false, tls)?,
+            public: build(resolver(false), tls)?,
             private,
             policy,
             max_bytes: settings.max_bytes,
@@ -134,7 +144,7 @@ impl GuardedClient {
     }
 }
 
-fn build(private: bool, tls: bool) -> Result<Client, NetError> {
+fn build(resolver: GuardedResolver, tls: bool) -> Result<Client, NetError> {
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     let mut builder = Client::builder()
@@ -145,7 +155,7 @@ fn build(private: bool, tls: bool) -> Result<Client, NetError> {
         .no_proxy()
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(READ_TIMEOUT)
-        .dns_resolver(GuardedResolver { private });
+        .dns_resolver(resolver);
     if !tls {
         // No certificate will be looked at, so a system without any must not matter.
         builder = builder.tls_certs_only(std::iter::empty::<reqwest::Certificate>());

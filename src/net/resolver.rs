@@ -6,11 +6,15 @@
 //! Not responsible for: address literals, which are never looked up (`policy`).
 
 use std::error::Error;
-use std::net::SocketAddr;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use crate::net::address::reach;
+use crate::runtime::node::BoxFuture;
 
 /// All addresses of a name were refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,31 +24,50 @@ pub(super) struct AddressRefused {
     pub(super) kind: &'static str,
 }
 
-/// A resolver over the system's.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct GuardedResolver {
-    /// Whether private addresses may be returned.
-    pub(super) private: bool,
+/// Says which addresses a name has, whatever they are.
+pub(super) trait LookUp: fmt::Debug + Send + Sync {
+    /// The addresses of `name`, in the order in which they are to be tried.
+    fn addresses(&self, name: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>>;
 }
 
-impl Resolve for GuardedResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let private = self.private;
+/// Asks the system.
+#[derive(Debug)]
+pub(super) struct SystemLookUp;
+
+impl LookUp for SystemLookUp {
+    fn addresses(&self, name: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+        let name = name.to_owned();
         Box::pin(async move {
-            // Port 0 is replaced by the one of the URL.
-            let found: Vec<SocketAddr> =
-                tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            permitted(found, private)
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            Ok(found.map(|address| address.ip()).collect())
         })
     }
 }
 
+/// A resolver that checks what a look-up says.
+#[derive(Clone, Debug)]
+pub(super) struct GuardedResolver {
+    /// Whether private addresses may be returned.
+    pub(super) private: bool,
+    /// Who is asked.
+    pub(super) look_up: Arc<dyn LookUp>,
+}
+
+impl Resolve for GuardedResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (private, asking) = (self.private, self.look_up.addresses(name.as_str()));
+        Box::pin(async move { permitted(asking.await?, private) })
+    }
+}
+
 /// The addresses that may be connected to, or why there are none.
-fn permitted(found: Vec<SocketAddr>, private: bool) -> Result<Addrs, Box<dyn Error + Send + Sync>> {
-    let refused = found.iter().find_map(|address| reach(address.ip()).refusal(private));
+fn permitted(found: Vec<IpAddr>, private: bool) -> Result<Addrs, Box<dyn Error + Send + Sync>> {
+    let refused = found.iter().find_map(|address| reach(*address).refusal(private));
     let kept: Vec<SocketAddr> = found
         .into_iter()
-        .filter(|address| reach(address.ip()).refusal(private).is_none())
+        .filter(|address| reach(*address).refusal(private).is_none())
+        // Port 0 is replaced by the one of the URL.
+        .map(|address| SocketAddr::new(address, 0))
         .collect();
     match (kept.is_empty(), refused) {
         (false, _) => Ok(Box::new(kept.into_iter())),
@@ -58,7 +81,7 @@ mod tests {
     use super::*;
 
     fn kept(addresses: &[&str], private: bool) -> Result<Vec<String>, String> {
-        let found = addresses.iter().map(|text| SocketAddr::new(text.parse().unwrap(), 0));
+        let found = addresses.iter().map(|text| text.parse::<IpAddr>().unwrap());
         permitted(found.collect(), private)
             .map(|kept| kept.map(|address| address.ip().to_string()).collect())
             .map_err(|error| error.to_string())
@@ -87,10 +110,11 @@ mod tests {
     #[tokio::test]
     async fn localhost_is_refused_after_a_real_look_up() {
         let name = || "localhost".parse::<Name>().unwrap();
-        let Err(error) = GuardedResolver { private: false }.resolve(name()).await else {
+        let resolver = |private| GuardedResolver { private, look_up: Arc::new(SystemLookUp) };
+        let Err(error) = resolver(false).resolve(name()).await else {
             panic!("localhost was accepted")
         };
         assert!(error.downcast_ref::<AddressRefused>().is_some(), "{error}");
-        assert!(GuardedResolver { private: true }.resolve(name()).await.is_ok());
+        assert!(resolver(true).resolve(name()).await.is_ok());
     }
 }

@@ -1,6 +1,7 @@
 //! A web server for tests.
 //!
-//! Responsible for: answering requests on a loopback port with given bytes, and counting them.
+//! Responsible for: answering requests on a loopback port with given bytes, and counting them and
+//! the connections that they came over.
 //! Not responsible for: HTTP beyond the request line.
 
 use std::sync::Arc;
@@ -39,6 +40,7 @@ impl Answer {
 pub(crate) struct Stub {
     /// Its port on 127.0.0.1.
     pub(crate) port: u16,
+    connections: Arc<AtomicUsize>,
     requests: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
@@ -48,15 +50,22 @@ impl Stub {
     pub(crate) async fn serve(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let requests = Arc::new(AtomicUsize::new(0));
-        let (counter, answer) = (requests.clone(), Arc::new(answer));
+        let (connections, requests) =
+            (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let (accepted, counter, answer) = (connections.clone(), requests.clone(), Arc::new(answer));
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                accepted.fetch_add(1, Ordering::SeqCst);
                 let (counter, answer) = (counter.clone(), answer.clone());
                 tokio::spawn(async move { talk(stream, &counter, &*answer).await });
             }
         });
-        Self { port, requests, task }
+        Self { port, connections, requests, task }
+    }
+
+    /// Connections so far, with or without a request.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
     }
 
     /// Requests so far.

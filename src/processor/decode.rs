@@ -81,6 +81,8 @@ impl Transform for DecodeNode {
 
 #[cfg(test)]
 mod tests {
+    mod fuzz;
+
     use super::*;
 
     fn decode(format: Format, value: &'static [u8]) -> Result<Value, Failure> {

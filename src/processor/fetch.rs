@@ -1,14 +1,14 @@
 //! Fetches the body that a URL of the record names.
 //!
-//! Responsible for: asking the record for its URL, reading payloads of this process's own ingress
-//! where they lie, downloading everything else (those of other replicas among it) through the
-//! guarded client, and keeping the bytes in the spool under its budget.
+//! Responsible for: asking the record for its URL, reading payloads of the pipeline's own ingresses
+//! where they lie (in a folder of this process, or in a store that replicas share), downloading
+//! everything else through the guarded client, and keeping the bytes in the spool under its budget.
 //! Not responsible for: what may be fetched (`net::policy`), how many calls run at once and what
 //! a failure leads to (the stage that runs this node), or what the bytes mean.
 //!
 //! Room is reserved by the cap before the request is made and given back as soon as the size is
-//! known, so any number of downloads together stay within the budget, whatever servers send. The
-//! disk is written by a blocking thread behind a short channel: a slow disk slows the download.
+//! known, so any number of downloads together stay within the budget, whatever servers send. Of what
+//! lies in a shared store the size is known before, so that much is reserved. The disk is written by a blocking thread behind a short channel: a slow disk slows the download.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -31,11 +31,39 @@ const PIECES_IN_MEMORY: usize = 4;
 /// Yields the URL of a record; the failure is the record's.
 pub type UrlOf = Box<dyn Fn(&Record) -> Result<String, Failure> + Send + Sync>;
 
-/// Payloads that this process itself keeps, so that it need not ask itself over HTTP.
+/// Payloads of the pipeline's own ingresses, for which nobody has to be asked over HTTP.
 pub trait LocalPayloads: Send + Sync {
-    /// Opens the payload that `url` names, or `None` if the URL is not one that this pipeline's
-    /// ingress announced. Blocks on the disk. The file stays readable when its name is removed.
-    fn open(&self, url: &str) -> Option<Result<File, Failure>>;
+    /// Finds the payload that `url` names, or `None` if the URL is not one that an ingress of this
+    /// pipeline announced.
+    fn find<'a>(&'a self, url: &'a str) -> BoxFuture<'a, Option<Result<LocalPayload, Failure>>>;
+}
+
+/// A payload of the pipeline's own.
+pub enum LocalPayload {
+    /// A file of this machine, whose bytes somebody else accounts for. It stays readable when its
+    /// name is removed.
+    File(File),
+    /// Something that lies elsewhere, and is copied into the spool. Nothing of it was sent yet.
+    Remote(Box<dyn Pieces>),
+}
+
+/// A body that comes in pieces.
+pub trait Pieces: Send {
+    /// Its length in bytes, if it is known.
+    fn length(&self) -> Option<u64>;
+
+    /// The next piece, or `None` after the last. After an error there is nothing more.
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, Failure>>;
+}
+
+impl Pieces for Download {
+    fn length(&self) -> Option<u64> {
+        Download::length(self)
+    }
+
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, Failure>> {
+        Box::pin(async move { self.chunk().await.map_err(failure) })
+    }
 }
 
 /// What a fetch may do.
@@ -56,6 +84,7 @@ pub struct Fetcher {
     local: Option<Arc<dyn LocalPayloads>>,
     spool: Spool,
     max_bytes: u64,
+    timeout: Duration,
 }
 
 impl Fetcher {
@@ -70,12 +99,10 @@ impl Fetcher {
         local: Option<Arc<dyn LocalPayloads>>,
     ) -> Result<Self, NetError> {
         let ingress = settings.allow.iter().any(|allow| matches!(allow, Allow::Ingress(_)));
-        let client = GuardedClient::new(net::Settings {
-            allow: origins(&settings.allow),
-            max_bytes: settings.max_bytes,
-            timeout: settings.timeout,
-        })?;
-        Ok(Self { client, local: local.filter(|_| ingress), spool, max_bytes: settings.max_bytes })
+        let FetchSettings { allow, max_bytes, timeout } = settings;
+        let client =
+            GuardedClient::new(net::Settings { allow: origins(&allow), max_bytes, timeout })?;
+        Ok(Self { client, local: local.filter(|_| ingress), spool, max_bytes, timeout })
     }
 
     /// The body that `url` names.
@@ -84,28 +111,27 @@ impl Fetcher {
     /// Forbidden, rejected and too large are poison; not found may be retried; everything else is
     /// an unavailable dependency.
     pub async fn fetch(&self, url: &str) -> Result<Blob, Failure> {
-        if let Some(file) = self.open_local(url).await? {
-            return self.share(&file.shown, file.file);
+        match self.find_local(url).await? {
+            Some(LocalPayload::File(file)) => return self.share(without_query(url), file),
+            Some(LocalPayload::Remote(pieces)) => {
+                return self.copy(without_query(url), pieces).await;
+            }
+            None => {}
         }
         let permitted = self.client.check(url).map_err(failure)?;
         let permit = self.spool.budget().reserve(self.max_bytes).await;
-        let download = self.client.open(permitted).await.map_err(failure)?;
-        self.store(download, permit).await
+        let mut download = self.client.open(permitted).await.map_err(failure)?;
+        self.store(&mut download, permit).await
     }
 
-    async fn open_local(&self, url: &str) -> Result<Option<LocalFile>, Failure> {
-        let Some(local) = self.local.clone() else { return Ok(None) };
-        let wanted = url.to_owned();
-        let opening = tokio::task::spawn_blocking(move || {
-            let file = local.open(&wanted)?;
-            Some(file.map(|file| LocalFile { file, shown: without_query(&wanted).to_owned() }))
-        });
-        match opening.await.map_err(|error| interrupted(&error))? {
+    async fn find_local(&self, url: &str) -> Result<Option<LocalPayload>, Failure> {
+        let Some(local) = &self.local else { return Ok(None) };
+        match local.find(url).await {
             // Another replica took it: where its origin is allowed, it can be asked.
             Some(Err(failure)) if is_missing(&failure) && self.client.check(url).is_ok() => {
                 Ok(None)
             }
-            opened => opened.transpose(),
+            found => found.transpose(),
         }
     }
 
@@ -116,21 +142,37 @@ impl Fetcher {
             .metadata()
             .map_err(|error| Failure::unavailable(format!("cannot read payload {url}: {error}")))?
             .len();
-        if len > self.max_bytes {
-            let why = format!("{url} is larger than {} bytes", self.max_bytes);
-            return Err(Failure::poison(FailureClass::TOO_LARGE, why));
-        }
+        self.check_length(url, len)?;
         Ok(Blob::new(SpooledFile::new(file, Box::new(())), 0, len))
     }
 
-    async fn store(&self, mut download: Download, mut permit: DiskPermit) -> Result<Blob, Failure> {
-        if let Some(length) = download.length() {
+    /// Copies a payload into the spool, within the time that a download may take.
+    async fn copy(&self, url: &str, mut pieces: Box<dyn Pieces>) -> Result<Blob, Failure> {
+        let most = pieces.length().unwrap_or(self.max_bytes);
+        self.check_length(url, most)?;
+        let permit = self.spool.budget().reserve(most).await;
+        match tokio::time::timeout(self.timeout, self.store(&mut *pieces, permit)).await {
+            Ok(stored) => stored,
+            Err(_) => Err(Failure::unavailable(format!("{url} took too long"))),
+        }
+    }
+
+    fn check_length(&self, url: &str, length: u64) -> Result<(), Failure> {
+        if length <= self.max_bytes {
+            return Ok(());
+        }
+        let why = format!("{url} is larger than {} bytes", self.max_bytes);
+        Err(Failure::poison(FailureClass::TOO_LARGE, why))
+    }
+
+    async fn store(&self, body: &mut dyn Pieces, mut permit: DiskPermit) -> Result<Blob, Failure> {
+        if let Some(length) = body.length() {
             permit.shrink(length);
         }
         let (pieces, incoming) = mpsc::channel(PIECES_IN_MEMORY);
         let spool = self.spool.clone();
         let writing = tokio::task::spawn_blocking(move || write(&spool, permit, incoming));
-        while let Some(piece) = download.chunk().await.map_err(failure)? {
+        while let Some(piece) = body.next().await? {
             if pieces.send(piece).await.is_err() {
                 // The writer gave up; its result says why.
                 break;
@@ -139,13 +181,6 @@ impl Fetcher {
         drop(pieces);
         writing.await.map_err(|error| interrupted(&error))?.map_err(Failure::from)
     }
-}
-
-/// A payload that the ingress of this process keeps.
-struct LocalFile {
-    file: File,
-    /// For error texts.
-    shown: String,
 }
 
 /// Writes pieces until their sender is gone. If that is because the download failed, nobody waits

@@ -14,6 +14,7 @@ pub mod worker;
 use crate::model::event::MemberFacts;
 use crate::model::{Failure, NodeName, Outcome, Record};
 use crate::progress::obligation::{Obligation, OnClose};
+use crate::runtime::fault;
 use crate::runtime::node::{
     Boundary, Crossing, Duties, Emit, Port, ScopeId, Stopped, Transform, Writer,
 };
@@ -229,6 +230,7 @@ fn visit(
     let came_from = std::mem::replace(&mut frame.at, (index, scope));
     let (head, tail) = nodes.split_at_mut(index - base + 1);
     let node = &mut head[index - base];
+    fault::sabotage(&node.name, &record.source);
     match &mut node.step {
         Step::Writer(writer) => writer.accept(record, scope)?,
         Step::Transform(transform) => {

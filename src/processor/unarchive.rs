@@ -23,6 +23,8 @@ mod unpack;
 mod zip;
 
 #[cfg(test)]
+mod corpus;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod hostile;

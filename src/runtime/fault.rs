@@ -6,19 +6,22 @@
 //! Not responsible for: what has to hold after a fault (`tests/it/faults`).
 //!
 //! A point lies directly before or directly after a step that makes something durable. A guard is
-//! asked about in one place each, so that a test can show that nothing else does its work.
+//! asked about in one place each, so that a test can show that nothing else does its work. Records
+//! can break the node that works on them, which stands for a fault in the node's own code.
 //!
 //! ```text
 //! TIDEMILL_CRASH_POINT=rows.written:3          the process aborts at the third time
 //! TIDEMILL_CRASH_POINT=apply.begin:1:freeze    it stops, until somebody lets it go on
 //! TIDEMILL_FAULT_DISABLE=lease,row_registry    these guards are off
+//! tidemill-fault: panic:slim                   header of a record: node slim panics over it
+//! tidemill-fault: hang                         the first node does not come back from it
 //! ```
 
 use crate::model::Outcome;
 use crate::progress::obligation::Obligation;
 
 #[cfg(feature = "fault-injection")]
-pub use injected::{arm, crash_point, is_off};
+pub use injected::{arm, crash_point, is_off, sabotage};
 
 /// An enum whose variants have names that the environment and the documents use.
 macro_rules! named {
@@ -147,6 +150,14 @@ pub fn is_off(_guard: Guard) -> bool {
     false
 }
 
+/// Header of a source record that orders what becomes of the node that works on it.
+pub const SABOTAGE: &str = "tidemill-fault";
+
+/// Nothing, in a build without faults, whatever the record orders.
+#[cfg(not(feature = "fault-injection"))]
+#[inline]
+pub fn sabotage(_node: &crate::model::NodeName, _source: &crate::model::SourceRef) {}
+
 /// The duty of an effect that is not durable yet: to be settled once it is. With
 /// [`Guard::EffectsBeforeCommit`] off it is settled now, and nobody waits for the effect.
 #[must_use]
@@ -163,8 +174,19 @@ mod injected {
     use std::process::{self, Command};
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU32, Ordering};
+    use std::thread;
 
-    use super::{Guard, Point};
+    use super::{Guard, Point, SABOTAGE};
+    use crate::model::{Headers, NodeName, SourceRef};
+
+    /// What a record does to a node.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(super) enum Harm {
+        /// The node panics.
+        Panic,
+        /// The node never comes back.
+        Hang,
+    }
 
     /// What happens at a point.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,6 +244,32 @@ mod injected {
         OFF.get().is_some_and(|off| off.contains(&guard))
     }
 
+    /// Does to `node` what the record that it works on orders.
+    ///
+    /// # Panics
+    /// If that is the order.
+    pub fn sabotage(node: &NodeName, source: &SourceRef) {
+        match harm(node, &source.record().headers) {
+            None => {}
+            Some(Harm::Panic) => panic!("the record orders node {node} to panic"),
+            Some(Harm::Hang) => loop {
+                thread::park();
+            },
+        }
+    }
+
+    /// `panic` and `hang` are for the first node that a record comes to, `panic:slim` for `slim`.
+    pub(super) fn harm(node: &NodeName, headers: &Headers) -> Option<Harm> {
+        let (_, order) = headers.iter().find(|(name, _)| name == SABOTAGE)?;
+        let order = std::str::from_utf8(order).ok()?;
+        let (what, at) = order.split_once(':').unwrap_or((order, node.as_str()));
+        match what {
+            "panic" if at == node.as_str() => Some(Harm::Panic),
+            "hang" if at == node.as_str() => Some(Harm::Hang),
+            _ => None,
+        }
+    }
+
     /// Returns once somebody lets the process go on.
     fn freeze() {
         let stopped = Command::new("kill").args(["-STOP", &process::id().to_string()]).status();
@@ -258,7 +306,9 @@ mod injected {
 mod tests {
     use std::sync::atomic::Ordering;
 
-    use super::injected::{Deed, order};
+    use bytes::Bytes;
+
+    use super::injected::{Deed, Harm, harm, order};
     use super::*;
 
     #[test]
@@ -277,6 +327,25 @@ mod tests {
         for text in wrong.into_iter().chain(["rows.written:1:freeze:2"]) {
             assert!(order(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_record_harms_the_first_node_or_the_one_that_it_names() {
+        let table = [
+            ("panic", Some(Harm::Panic)),
+            ("hang", Some(Harm::Hang)),
+            ("panic:slim", Some(Harm::Panic)),
+            ("hang:slim", Some(Harm::Hang)),
+            ("panic:out", None),
+            ("melt", None),
+            ("", None),
+        ];
+        for (order, wanted) in table {
+            let headers = vec![(SABOTAGE.to_owned(), Bytes::from_static(order.as_bytes()))];
+            assert_eq!(harm(&"slim".into(), &headers), wanted, "{order}");
+        }
+        let other = vec![("trace".to_owned(), Bytes::from_static(b"panic"))];
+        assert_eq!(harm(&"slim".into(), &other), None);
     }
 
     #[test]

@@ -3,10 +3,9 @@
 //! Responsible for: saying completely what a sink does, without the text it was read from.
 //! Not responsible for: parsing or error messages (`topology`).
 
-use secrecy::SecretString;
-
 use crate::expr::{Program, Template};
 use crate::model::Topic;
+use crate::spool::objects::S3Access;
 
 /// What one sink does.
 #[derive(Clone, Debug)]
@@ -49,23 +48,6 @@ pub struct ParquetSink {
     pub object_rows: u64,
     /// Table that lists the objects, if declared.
     pub objects: Option<String>,
-}
-
-/// How to get into an S3 bucket. Nothing is taken from the environment or from the machine.
-#[derive(Clone, Debug)]
-pub struct S3Access {
-    /// Region, which is part of every signature.
-    pub region: String,
-    /// Where a store other than Amazon's answers.
-    pub endpoint: Option<String>,
-    /// Whether the endpoint may be spoken to without TLS.
-    pub allow_http: bool,
-    /// Name of the key pair.
-    pub access_key_id: SecretString,
-    /// The key that signs requests.
-    pub secret_access_key: SecretString,
-    /// Goes with keys that expire.
-    pub session_token: Option<SecretString>,
 }
 
 /// `type = "table"`.

@@ -21,7 +21,6 @@
 
 pub mod object;
 pub mod partition;
-pub mod root;
 pub mod run;
 pub mod segments;
 pub mod upload;
@@ -36,7 +35,6 @@ use crate::runtime::exit::Lifeline;
 use crate::runtime::inbox::Inbox;
 
 pub use object::FinishedObject;
-pub use root::{ObjectRoot, RootError};
 pub use upload::UploadContext;
 pub use writer::{ObjectPackage, PackageBatch, ParquetWriter, UnusableSink};
 

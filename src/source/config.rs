@@ -6,6 +6,7 @@
 use crate::broker::{Assignor, Start};
 use crate::expr::Program;
 use crate::model::Topic;
+use crate::spool::objects::ObjectPlace;
 
 /// What one source does.
 #[derive(Clone, Debug)]
@@ -57,4 +58,7 @@ pub struct Ingress {
     pub announce: Program,
     /// Program for the body of the 202; without it `{"request_id": …}`.
     pub reply: Option<Program>,
+    /// Where uploads lie that any replica can hand out and announce. Without it they lie with the
+    /// replica that takes them.
+    pub spool: Option<ObjectPlace>,
 }

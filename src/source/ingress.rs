@@ -1,29 +1,35 @@
 //! The HTTP ingress: takes uploads, keeps them, announces them on a topic.
 //!
-//! Responsible for: the server, its endpoints, and one announcer per ingress. `202` means that
-//! payload and announcement are on disk, synced: they are not lost as long as that disk lives,
-//! whether or not the broker can be reached.
-//! Not responsible for: what is fetched later (`processor::fetch` reads [`IngressSpool`] through
+//! Responsible for: the server, its endpoints, and the announcers of each ingress. `202` means that
+//! payload and announcement are durable, on a disk or in a store of objects: they are not lost as
+//! long as that lives, whether or not the broker can be reached.
+//! Not responsible for: what is fetched later (`processor::fetch` reads [`IngressPayloads`] through
 //! the engine), or TLS and authentication, which belong in front of it.
 //!
 //! ```text
 //! POST {path} ─▶ ID.part ─▶ announce program ─▶ ID.json + ID, synced ─▶ 202
+//!                                          (or: payloads/ID, waiting/ID, put)
 //!                                                  │
 //!                                 backlog ─▶ announcer ─▶ topic ─ acked ─▶ ID.sent ─▶ retention
 //! GET {path}/payloads/ID ◀── ID
 //! ```
 //!
-//! A spool belongs to one process on one machine. Other replicas fetch from it over HTTP, if their
-//! topology allows that origin, and for as long as the machine is there.
+//! A folder belongs to one process on one machine. Other replicas fetch from it over HTTP, if their
+//! topology allows that origin, and for as long as the machine is there. A spool that replicas share
+//! (`shared`) is there whichever of them lives: any of them hands its payloads out, and announces
+//! what a dead one has left.
 
 mod announcement;
 mod announcer;
 mod answer;
 mod backlog;
 mod download;
+mod shared;
 mod spool;
+mod storage;
 mod upload;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -40,14 +46,18 @@ use tokio::task::JoinHandle;
 use crate::broker::Producer;
 use crate::model::NodeName;
 use crate::progress::restart::RestartPolicy;
+use crate::progress::shared_spool::Times;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::supervisor::{Child, ChildEnd, ChildSpec, supervise};
 use crate::source::config::Ingress;
 use crate::source::ingress::announcer::{Announcer, AnnouncerContext};
+use crate::source::ingress::shared::SharedSpool;
+use crate::source::ingress::spool::IngressSpool;
 use crate::source::ingress::upload::Endpoint;
+use crate::spool::objects::ObjectRoot;
 use crate::telemetry::Instruments;
 
-pub use crate::source::ingress::spool::IngressSpool;
+pub use crate::source::ingress::storage::{IngressPayloads, Payload};
 
 /// Threads that serve requests; they hardly do more than move bytes.
 const WORKERS: usize = 2;
@@ -57,7 +67,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const STOP_TIMEOUT: u64 = 10;
 
 /// Where and how uploads are taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct IngressSettings {
     /// Address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
@@ -68,11 +78,18 @@ pub struct IngressSettings {
     /// How long a payload is kept after it was announced. It has to be at least as long as the
     /// topic keeps the announcement.
     pub retain: Duration,
+    /// How old an announcement in a shared spool is before any replica sends it.
+    pub adopt_after: Duration,
+    /// Spools that replicas share, by ingress.
+    pub shared: BTreeMap<NodeName, ObjectRoot>,
 }
 
 impl IngressSettings {
     /// How long payloads are kept where nobody says otherwise: as long as Kafka keeps records.
     pub const RETAIN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+    /// How old announcements of others are where nobody says otherwise: a replica that lives, and
+    /// reaches the broker, has sent its own long before.
+    pub const ADOPT_AFTER: Duration = Duration::from_secs(3 * 60);
 }
 
 /// Why the ingress cannot be started.
@@ -112,7 +129,7 @@ pub struct IngressServer {
     address: SocketAddr,
     handle: ServerHandle,
     server: JoinHandle<io::Result<()>>,
-    spools: Vec<Arc<IngressSpool>>,
+    payloads: Vec<IngressPayloads>,
     announcers: Vec<Child>,
 }
 
@@ -138,17 +155,17 @@ impl IngressServer {
             let (settings, clock, instruments) = (&settings, clock.clone(), instruments.clone());
             endpoints.push(endpoint(name, config, settings, address, clock, instruments)?);
         }
-        let spools: Vec<_> = endpoints.iter().map(|endpoint| endpoint.spool.clone()).collect();
+        let payloads: Vec<_> = endpoints.iter().map(|endpoint| endpoint.payloads.clone()).collect();
         let server = serve(listener, endpoints).map_err(failed)?;
         let handle = server.handle();
         let retain = settings.retain;
-        let announcers = spools.iter().map(|spool| {
-            let (spool, producer, clock) = (spool.clone(), producer.clone(), clock.clone());
-            announce(AnnouncerContext { spool, producer, clock, retain })
+        let announcers = payloads.iter().flat_map(IngressPayloads::storages).map(|storage| {
+            let (producer, clock) = (producer.clone(), clock.clone());
+            announce(AnnouncerContext { storage, producer, clock, retain })
         });
         let announcers = announcers.collect();
         tracing::info!(%address, "ingress takes uploads");
-        Ok(Self { address, handle, server: actix::spawn(server), spools, announcers })
+        Ok(Self { address, handle, server: actix::spawn(server), payloads, announcers })
     }
 
     /// Address that it listens on.
@@ -157,8 +174,8 @@ impl IngressServer {
     }
 
     /// The payloads of each ingress, for those that read them where they lie.
-    pub fn spools(&self) -> &[Arc<IngressSpool>] {
-        &self.spools
+    pub fn payloads(&self) -> &[IngressPayloads] {
+        &self.payloads
     }
 
     /// Waits until an announcer has died too often, and says what happened. Uploads are still
@@ -199,9 +216,14 @@ fn endpoint(
     let dir = settings.dir.join(name.as_str());
     let announced = settings.public_url.clone();
     let base = announced.unwrap_or_else(|| format!("http://{}", reachable(address)));
-    let spool = IngressSpool::open_folder(name.clone(), dir.clone(), &config.path, base, clock)
+    let shared = settings.shared.get(&name).map(|root| {
+        let times = Times { adopt_after: settings.adopt_after, retain: settings.retain };
+        SharedSpool::new(name.clone(), root.clone(), times, clock.clone())
+    });
+    let folder = IngressSpool::open_folder(name.clone(), dir.clone(), &config.path, base, clock)
         .map_err(|source| IngressError::Spool { name: name.clone(), dir, source })?;
-    let endpoint = Endpoint::new(config, spool, instruments)
+    let payloads = IngressPayloads::new(folder, shared);
+    let endpoint = Endpoint::new(config, payloads, instruments)
         .map_err(|source| IngressError::ContentType { name, source })?;
     Ok(web::Data::new(endpoint))
 }
@@ -252,7 +274,11 @@ fn routes(config: &mut web::ServiceConfig, endpoints: &[web::Data<Endpoint>]) {
 
 fn announce(context: AnnouncerContext) -> Child {
     supervise(ChildSpec {
-        name: format!("announcer of ingress {}", context.spool.name()),
+        name: format!(
+            "announcer of ingress {}, {}",
+            context.storage.name(),
+            context.storage.kind()
+        ),
         policy: RestartPolicy::default(),
         clock: context.clock.clone(),
         arbiter: Arbiter::current(),

@@ -11,7 +11,7 @@
 //! Not responsible for: which offset may be committed (`progress::tracker`), where to begin
 //! (`progress::positions`), or when a dead-letter limit is reached (`progress::dead_letters`).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,7 +20,10 @@ use actix::prelude::*;
 use futures_util::stream;
 use tokio::sync::{Notify, oneshot};
 
-use crate::broker::group::{BufferLimits, Drained, PartitionBuffer, PartitionMessage, PollOrders};
+use crate::broker::group::{
+    BufferLimits, Drained, InFlight, Lags, PartitionBuffer, PartitionLag, PartitionMessage,
+    PollOrders,
+};
 use crate::model::{
     Epoch, Fields, LogRecord, Offset, Outcome, Record, SourceBatch, TopicPartition,
 };
@@ -34,7 +37,6 @@ use crate::runtime::exit::Lifeline;
 use crate::runtime::fault::{self, Guard};
 use crate::runtime::inbox::Inbox;
 use crate::runtime::lanes::{Input, LaneBatch, Lanes};
-use crate::source::lag::{InFlight, Lags, PartitionLag};
 use crate::source::replay::Intake;
 use crate::source::start::{Beginning, StartResolver};
 use crate::source::watchdog::{EmptyTails, LOOK_EVERY, Seen, Watchdog};
@@ -84,11 +86,18 @@ pub struct SourceContext {
     pub tails: EmptyTails,
     /// How far the partitions are behind.
     pub lags: Arc<Lags>,
+    /// Names of nodes that no record of this source comes by: it waits for none of them.
+    pub strangers: Arc<BTreeSet<String>>,
 }
 
 impl SourceContext {
     fn mint_epoch(&self) -> Epoch {
         Epoch(self.epochs.fetch_add(1, Ordering::Relaxed)).next()
+    }
+
+    /// Whether anything is away that records of this source depend on.
+    fn is_unavailable(&self) -> bool {
+        self.instruments.unavailable.any(|node| !self.strangers.contains(node))
     }
 }
 
@@ -323,7 +332,7 @@ impl PartitionConsumer {
             held_back: self.sending
                 || running.tracker.in_flight() > 0
                 || !running.buffer.is_empty(),
-            unavailable: self.context.instruments.unavailable.get() > 0,
+            unavailable: self.context.is_unavailable(),
         };
         let now = self.context.clock.now().0;
         let stalled = self.watchdog.look(&self.partition, seen, &self.context.tails, now);

@@ -16,6 +16,7 @@
 mod actions;
 mod apply;
 mod attempts;
+mod backlog;
 mod columns;
 mod declare;
 mod errors;
@@ -44,9 +45,9 @@ use uuid::Uuid;
 use crate::model::{ManifestKey, Offset, PipelineName};
 use crate::runtime::node::BoxFuture;
 use crate::state::{
-    Applied, Change, Claimed, Declarations, Lease, ManifestDetail, ManifestFilter, ManifestSummary,
-    PipelineIdentity, RetiredDue, ShardKey, StateError, StateStore, StoredManifest, TablePage,
-    TableRows, Takeover, refusals,
+    Applied, Backlog, Change, Claimed, Declarations, Lease, ManifestDetail, ManifestFilter,
+    ManifestSummary, PipelineIdentity, RetiredDue, ShardKey, StateError, StateStore,
+    StoredManifest, TablePage, TableRows, Takeover, refusals,
 };
 
 use apply::Known;
@@ -216,6 +217,14 @@ impl StateStore for PostgresStore {
     ) -> BoxFuture<'a, Result<Option<ManifestDetail>, StateError>> {
         let reading = manifests::explain(&self.pool, pipeline, manifest);
         Box::pin(self.pool.within("read a manifest", reading))
+    }
+
+    fn backlog<'a>(
+        &'a self,
+        pipeline: &'a PipelineName,
+    ) -> BoxFuture<'a, Result<Backlog, StateError>> {
+        let counting = backlog::read(&self.pool, pipeline);
+        Box::pin(self.pool.within("count what is to be done", counting))
     }
 
     fn table<'a>(

@@ -258,6 +258,22 @@ pub struct ManifestSummary {
     pub rows: u64,
 }
 
+/// What a pipeline has not got done yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Deliveries that are owed.
+    pub undelivered: u64,
+    /// Of those, deliveries whose last attempt failed.
+    pub failing: u64,
+    /// When the oldest of them came to be owed, milliseconds since the Unix epoch. Of deliveries
+    /// from before that was noted it is unknown.
+    pub oldest_at: Option<i64>,
+    /// Manifests that are open.
+    pub open: u64,
+    /// Of those, manifests whose completion is blocked.
+    pub blocked: u64,
+}
+
 /// A manifest with its members and the deliveries it owes.
 pub type ManifestDetail = (StoredManifest, Vec<OutboxStatus>);
 

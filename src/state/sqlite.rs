@@ -13,6 +13,7 @@
 //! the rate of durable changes does not end at the rate of flushes.
 
 mod apply;
+mod backlog;
 mod database;
 mod declare;
 mod lock;
@@ -36,9 +37,9 @@ use uuid::Uuid;
 use crate::model::{ManifestKey, Offset, PipelineName};
 use crate::runtime::node::BoxFuture;
 use crate::state::{
-    Applied, Change, Claimed, Declarations, Lease, ManifestFilter, ManifestSummary, OutboxStatus,
-    PipelineIdentity, RetiredDue, ShardKey, StateError, StateStore, StoredManifest, TablePage,
-    TableRows, Takeover, refusals,
+    Applied, Backlog, Change, Claimed, Declarations, Lease, ManifestFilter, ManifestSummary,
+    OutboxStatus, PipelineIdentity, RetiredDue, ShardKey, StateError, StateStore, StoredManifest,
+    TablePage, TableRows, Takeover, refusals,
 };
 
 use crate::runtime::file_lock::FileLock;
@@ -205,6 +206,14 @@ impl StateStore for SqliteStore {
             self.readers
                 .run(move |connection| manifests::explain(connection, &pipeline, &manifest)),
         )
+    }
+
+    fn backlog<'a>(
+        &'a self,
+        pipeline: &'a PipelineName,
+    ) -> BoxFuture<'a, Result<Backlog, StateError>> {
+        let pipeline = pipeline.clone();
+        Box::pin(self.readers.run(move |connection| backlog::read(connection, &pipeline)))
     }
 
     fn table<'a>(

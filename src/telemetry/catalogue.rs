@@ -205,8 +205,6 @@ plain! {
     Counter retired_deletions = "tidemill_retired_objects_deleted_total";
     /// Manifests completed.
     Counter completions = "tidemill_manifest_completions_total";
-    /// Completions that an action blocks at the moment.
-    Gauge blocked = "tidemill_manifests_blocked";
     /// Events applied to manifests.
     Counter progress_events = "tidemill_progress_events_total";
     /// Events that changed nothing because they had been applied before.
@@ -243,6 +241,20 @@ labelled! {
     Gauge QUEUE_DEPTH = "tidemill_queue_depth" &["queue"];
     /// Messages that may wait in a queue before senders are held back.
     Gauge QUEUE_CAPACITY = "tidemill_queue_capacity" &["queue"];
+    /// Events in the progress topic that this process has to apply to its manifests and has not.
+    Gauge PROGRESS_LAG_RECORDS = "tidemill_progress_lag_records" &[];
+    /// Age of the oldest of them; 0 if all up to the known end are applied.
+    Gauge PROGRESS_LAG_SECONDS = "tidemill_progress_lag_seconds" &[];
+    /// Deliveries that completions of the pipeline owe, whichever process makes them.
+    Gauge OUTBOX_UNDELIVERED = "tidemill_outbox_undelivered" &[];
+    /// Of the deliveries that are owed, those whose last attempt failed.
+    Gauge OUTBOX_FAILING = "tidemill_outbox_failing" &[];
+    /// Age of the oldest delivery that is owed; 0 if none is.
+    Gauge OUTBOX_OLDEST = "tidemill_outbox_oldest_seconds" &[];
+    /// Manifests of the pipeline that wait for their members, in all processes.
+    Gauge MANIFESTS_OPEN = "tidemill_manifests_open" &[];
+    /// Of the open manifests, those whose completion an action blocks.
+    Gauge MANIFESTS_BLOCKED = "tidemill_manifests_blocked" &[];
     /// Bytes of disk that the spools of all nodes have in use.
     Gauge SPOOL_USED = "tidemill_spool_used_bytes" &[];
     /// Bytes of disk that the spools of all nodes may use.
@@ -312,13 +324,13 @@ mod tests {
     #[test]
     fn the_parts_of_a_gauge_add_up_and_go_with_their_owners() {
         let instruments = Arc::new(Instruments::default());
-        let part = || Part::new(instruments.clone(), |instruments| &instruments.blocked);
+        let part = || Part::new(instruments.clone(), |instruments| &instruments.assigned);
         let (mut one, mut other) = (part(), part());
         one.set(3);
         other.set(4);
         one.set(2);
-        assert_eq!(instruments.blocked.get(), 6);
+        assert_eq!(instruments.assigned.get(), 6);
         drop(other);
-        assert_eq!(instruments.blocked.get(), 2);
+        assert_eq!(instruments.assigned.get(), 2);
     }
 }

@@ -79,6 +79,11 @@ impl Unavailable {
         self.lock().len() as u64
     }
 
+    /// Whether a node is away that `concerns` whoever asks.
+    pub fn any(&self, concerns: impl Fn(&str) -> bool) -> bool {
+        self.lock().keys().any(|node| concerns(node))
+    }
+
     /// The nodes, by name.
     pub fn nodes(&self) -> Vec<NodeAway> {
         let nodes = self.lock();
@@ -157,6 +162,15 @@ mod tests {
         assert_eq!(names(&unavailable), ["lake"]);
         drop(other);
         assert_eq!(unavailable.get(), 0);
+    }
+
+    #[test]
+    fn whoever_asks_hears_only_of_what_concerns_them() {
+        let unavailable = Unavailable::default();
+        assert!(!unavailable.any(|_| true));
+        let _away = unavailable.enter("orders", "its topic is missing");
+        assert!(unavailable.any(|node| node == "orders"));
+        assert!(!unavailable.any(|node| node != "orders"));
     }
 
     #[test]

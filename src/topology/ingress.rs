@@ -7,7 +7,8 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::document::{Section, Value};
 use crate::model::NodeName;
 use crate::source::config::Ingress;
-use crate::topology::{names, nodes, programs};
+use crate::spool::objects::ObjectPlace;
+use crate::topology::{names, nodes, objects, programs};
 
 /// Largest upload where the topology does not say.
 const DEFAULT_MAX_BYTES: u64 = 100 << 20;
@@ -55,6 +56,7 @@ fn ingress(section: &Section<'_>) -> Option<Ingress> {
     });
     let announce = section.need("announce", programs::map);
     let reply = section.maybe("reply", programs::map);
+    let spool = section.maybe("spool", |value| spool(value, section.title()));
     Some(Ingress {
         path: path?,
         parts: parts?,
@@ -64,7 +66,23 @@ fn ingress(section: &Section<'_>) -> Option<Ingress> {
         headers: headers?,
         announce: announce?,
         reply: reply?,
+        spool: spool?.flatten(),
     })
+}
+
+/// The spool that replicas share. `None` within if its URL is empty: the variable for it was left
+/// so, and there is one replica.
+fn spool(value: &Value<'_>, ingress: &str) -> Option<Option<ObjectPlace>> {
+    let section = value.section(format!("`spool` of {ingress}"))?;
+    let url = section.need("url", |value| match value.text()? {
+        text if text.is_empty() => Some(None),
+        _ => objects::place(value).map(Some),
+    });
+    let place = url.as_ref().and_then(|url| url.as_ref()).map(|(_, place)| place);
+    let s3 = objects::s3(&section, place);
+    section.finish();
+    let Some((url, _)) = url? else { return Some(None) };
+    Some(Some(ObjectPlace { url, s3: s3? }))
 }
 
 fn path(value: &Value<'_>) -> Option<String> {

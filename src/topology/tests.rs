@@ -3,6 +3,7 @@
 use super::*;
 
 mod docs;
+mod fuzz;
 mod rules;
 mod secrets;
 mod wrong;

@@ -30,12 +30,12 @@ const LITTLE_ROOM: &str =
     "[limits]\nbuffer_records = 10\nbatch_records = 5\nin_flight_records = 5\n";
 
 /// The API of a process.
-struct Api {
+pub struct Api {
     address: String,
 }
 
 impl Api {
-    fn of(process: &Tidemill) -> Self {
+    pub fn of(process: &Tidemill) -> Self {
         let address = wait_for("the API", || {
             let log = process.log();
             let line = log.lines().find(|line| line.contains("api answers"))?;
@@ -45,7 +45,7 @@ impl Api {
     }
 
     /// Sends a request; returns the status and the body.
-    fn talk(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
+    pub fn talk(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).expect("the API listens");
         let (address, length) = (&self.address, body.len());
         write!(
@@ -61,7 +61,7 @@ impl Api {
         (status, body.to_owned())
     }
 
-    fn get(&self, path: &str) -> (u16, Value) {
+    pub fn get(&self, path: &str) -> (u16, Value) {
         let (status, body) = self.talk("GET", path, "", "");
         (status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
     }
@@ -72,7 +72,7 @@ impl Api {
         (status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
     }
 
-    fn metrics(&self) -> Metrics {
+    pub fn metrics(&self) -> Metrics {
         let (status, text) = self.talk("GET", "/metrics", "", "");
         assert_eq!(status, 200, "{text}");
         Metrics(text)
@@ -80,7 +80,7 @@ impl Api {
 }
 
 /// Metrics as text.
-struct Metrics(String);
+pub struct Metrics(String);
 
 impl Metrics {
     /// Values of a metric, by its labels.
@@ -93,7 +93,7 @@ impl Metrics {
         pairs.collect()
     }
 
-    fn sum(&self, name: &str) -> f64 {
+    pub fn sum(&self, name: &str) -> f64 {
         self.values(name).values().sum()
     }
 }

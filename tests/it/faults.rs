@@ -12,11 +12,12 @@ pub mod proxy;
 mod receiver;
 mod rig;
 mod run;
-mod servers;
+pub mod servers;
 
 mod auditing;
 mod controls;
 mod points;
+mod records;
 
 use std::time::Duration;
 

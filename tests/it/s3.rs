@@ -1,7 +1,7 @@
 //! Objects in a bucket, on an S3 server within this process: the same lake as on a disk, through an
 //! outage, and words for whoever is not let in.
 
-use std::io::Write;
+use std::io::Cursor;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,11 +12,7 @@ use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
 use s3s_fs::FileSystem;
 use secrecy::SecretString;
-use tidemill::expr::Template;
-use tidemill::sink::config::{ParquetSink, S3Access};
-use tidemill::sink::parquet::segments::{Content, SegmentWriter, Segments};
-use tidemill::sink::parquet::{ObjectRoot, RootError};
-use tidemill::spool::{DiskBudget, Spool};
+use tidemill::spool::objects::{ObjectRoot, RootError, S3Access};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::cost::{Job, copied, files, payloads, project, sample, shuffled};
@@ -59,8 +55,8 @@ impl Server {
         format!("http://{}", self.address)
     }
 
-    /// How a sink gets into its bucket.
-    fn sink(&self, url: &str, key: &str) -> ParquetSink {
+    /// The root at `url`, for somebody with this key.
+    fn root(&self, url: &str, key: &str) -> ObjectRoot {
         let access = S3Access {
             region: "us-east-1".to_owned(),
             endpoint: Some(self.endpoint()),
@@ -69,16 +65,7 @@ impl Server {
             secret_access_key: SecretString::from(key),
             session_token: None,
         };
-        ParquetSink {
-            url: url.to_owned(),
-            s3: Some(Box::new(access)),
-            path: Template::parse("unused").expect("a path"),
-            omit: Vec::new(),
-            zstd: 1,
-            row_group_rows: 1,
-            object_rows: 1,
-            objects: None,
-        }
+        ObjectRoot::open(url, Some(&access)).expect("a root")
     }
 }
 
@@ -191,33 +178,49 @@ fn whoever_is_not_let_in_is_told_why_and_what_to_do() {
     told(&log, &["below s3://lake/", "check `endpoint`"]);
 }
 
-/// So many bytes, as a sink has them before it uploads them.
-fn content(folder: &Path, bytes: usize) -> Content {
-    let spool = Spool::new(folder.join("spool"), DiskBudget::new(256 << 20)).expect("a spool");
-    let mut writer = SegmentWriter::new(Segments::new(spool), b"");
-    let bytes: Vec<u8> = (0..bytes).map(|index| (index % 253) as u8).collect();
-    writer.write_all(&bytes).expect("room in the spool");
-    writer.finish().0
+/// Puts an object of so many bytes.
+async fn put(root: &ObjectRoot, path: &str, bytes: usize) -> Result<(), RootError> {
+    root.put(path, bytes as u64, Cursor::new(content(bytes))).await
+}
+
+fn content(bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|index| (index % 253) as u8).collect()
+}
+
+/// Reads an object back.
+async fn read(root: &ObjectRoot, path: &str) -> Result<Vec<u8>, RootError> {
+    let (mut reader, mut whole) = (root.reader(path).await?, Vec::new());
+    while let Some(piece) = reader.next().await? {
+        whole.extend_from_slice(&piece);
+    }
+    Ok(whole)
 }
 
 #[test]
-fn large_objects_go_up_in_parts_and_are_deleted_by_their_url() {
+fn large_objects_go_up_in_parts_are_read_back_and_deleted_by_their_url() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut server = Server::start(folder.path());
     let runtime = Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let root = ObjectRoot::of(&server.sink("s3://lake/cost", KEY)).expect("a root");
+        let root = server.root("s3://lake/cost", KEY);
         root.probe().await.expect("a bucket that can be used");
         let path = "month=03/a%2Fb=c/x y.parquet";
         let file = folder.path().join(BUCKET).join("cost").join(path);
-        for bytes in [12, 20 << 20, 9 << 20] {
-            let content = content(folder.path(), bytes);
-            root.put(path, &content).await.expect("an object");
+        for bytes in [0, 12, 20 << 20, 9 << 20] {
+            put(&root, path, bytes).await.expect("an object");
             let stored = std::fs::read(&file).expect("the object");
-            assert_eq!(stored.len(), bytes);
-            let wrong = stored.iter().enumerate().find(|(at, byte)| **byte != (at % 253) as u8);
-            assert_eq!(wrong, None, "an object of {bytes} bytes");
+            assert!(stored == content(bytes), "an object of {bytes} bytes, {}", stored.len());
+            assert!(read(&root, path).await.expect("the object") == stored, "{bytes} bytes");
         }
+        let missing = read(&root, "nothing").await;
+        assert!(matches!(missing, Err(RootError::Missing { .. })), "{missing:?}");
+        for name in ["b", "a", "c"] {
+            put(&root, &format!("list/{name}"), 1).await.expect("an object");
+        }
+        let (listed, more) = root.list("list", 2, |_| true).await.expect("a list");
+        let names: Vec<&str> = listed.iter().map(|object| object.name.as_str()).collect();
+        assert_eq!((names, more), (vec!["a", "b"], true));
+        assert!(listed.iter().all(|object| object.put_at > 1_577_836_800_000), "{listed:?}");
         let parts = std::fs::read_dir(folder.path()).expect("the server's folder");
         let left = parts.filter(|entry| {
             let name = entry.as_ref().expect("an entry").file_name();
@@ -242,8 +245,8 @@ fn a_key_that_is_withdrawn_while_objects_are_put_is_an_error_of_the_store() {
     let mut server = Server::start(folder.path());
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     let error = runtime.block_on(async {
-        let root = ObjectRoot::of(&server.sink("s3://lake", "withdrawn")).expect("a root");
-        root.put("x.parquet", &content(folder.path(), 12)).await.expect_err("it is refused")
+        let root = server.root("s3://lake", "withdrawn");
+        put(&root, "x.parquet", 12).await.expect_err("it is refused")
     });
     assert!(matches!(error, RootError::Store { .. }), "{error:?}");
     let text = error.to_string();

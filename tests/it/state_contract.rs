@@ -4,6 +4,7 @@
 //! implementation.
 //! Not responsible for: what only one of them does; that is tested beside its code.
 
+mod backlog;
 mod changes;
 mod kit;
 mod replicas;
@@ -19,6 +20,7 @@ use tidemill::state::{
 };
 use uuid::Uuid;
 
+use backlog::the_backlog_counts_what_is_owed_and_what_is_open;
 use changes::{
     a_completion_runs_its_statements_and_owes_its_deliveries_once,
     a_statement_that_cannot_work_blocks_its_completion_alone,
@@ -98,6 +100,7 @@ contract! {
     an_object_that_is_named_while_it_is_deleted_stays_due,
     objects_of_another_pipeline_are_left_alone,
     the_position_of_a_shard_is_where_its_last_change_ended,
+    the_backlog_counts_what_is_owed_and_what_is_open,
 }
 
 async fn a_takeover_raises_the_epoch_and_fences_the_former_owner(

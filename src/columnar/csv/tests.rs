@@ -3,6 +3,8 @@
 //! Responsible for: one test per rule of the damaged cost reports.
 //! Not responsible for: single values (`double`, `instant`) or rows (`rows`).
 
+mod fuzz;
+
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Date32Type, Float64Type, TimestampMillisecondType};
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use crate::broker::group::PartitionBuffer;
+use crate::broker::group::{InFlight, PartitionBuffer, PartitionLag};
 use crate::completion::aggregator::draft::{Draft, Drafted};
 use crate::completion::aggregator::ledger::{Ledger, is_storable, manifests_of};
 use crate::completion::aggregator::takeover::{ended_by, watermarks};
@@ -24,11 +24,11 @@ use crate::completion::patience::{Answered, until_answered};
 use crate::model::event::ProgressEvent;
 use crate::model::{LogRecord, ManifestKey, Offset, TopicPartition};
 use crate::progress::deadline::{Moment, ShardClock};
+use crate::progress::lag::Glance;
 use crate::runtime::clock::Monotonic;
 use crate::runtime::escalation::Ending;
 use crate::runtime::fault::{Point, crash_point};
 use crate::state::{Applied, BlockedCompletion, Change, Lease, StateError, StoredManifest};
-use crate::telemetry::Part;
 
 /// How often the shard's time is stored while no event does.
 const KEEP_TIME: Duration = Duration::from_secs(60);
@@ -65,8 +65,8 @@ pub(super) struct Owner {
     removing: Option<JoinHandle<()>>,
     /// When the shard's time was stored last.
     time_kept_at: Monotonic,
-    /// Completions that are blocked, for the metrics.
-    blocked: Part,
+    /// How far it is behind, for the metrics.
+    lag: Arc<PartitionLag>,
 }
 
 impl Owner {
@@ -79,7 +79,7 @@ impl Owner {
         next: Offset,
     ) -> Self {
         let now = context.clock.now();
-        let blocked = Part::new(context.instruments.clone(), |all| &all.blocked);
+        let lag = context.lags.of(&own.partition);
         Self {
             context,
             own,
@@ -90,7 +90,7 @@ impl Owner {
             removed_at: now,
             removing: None,
             time_kept_at: now,
-            blocked,
+            lag,
         }
     }
 
@@ -125,7 +125,18 @@ impl Owner {
         self.expire().await?;
         self.keep_time().await?;
         self.remove_applied();
+        self.look_at_lag(&[]);
         Ok(())
+    }
+
+    /// Shows how far the shard is behind, before and after what may take long. `taken` are events
+    /// that are about to be applied.
+    fn look_at_lag(&self, taken: &[LogRecord]) {
+        let oldest = taken.first().map(|record| (record.offset, record.timestamp));
+        let first = oldest.or_else(|| self.own.buffer.first());
+        let position = taken.last().map_or(self.next, |record| record.offset.after());
+        let now = self.context.clock.unix_millis();
+        self.lag.look(Glance { first, position }, InFlight::default(), now);
     }
 
     fn moment(&self) -> Moment {
@@ -134,6 +145,7 @@ impl Owner {
     }
 
     async fn apply_records(&mut self, records: &[LogRecord]) -> Result<(), Ended> {
+        self.look_at_lag(records);
         let incoming: Vec<Incoming> = records.iter().map(|record| self.decode(record)).collect();
         let events = incoming.iter().filter_map(|incoming| incoming.event.as_ref());
         let foreign = self.look_up(manifests_of(events)).await?;
@@ -158,6 +170,7 @@ impl Owner {
             }
             self.store(draft, to, now).await?;
         }
+        self.lag.applied(records.len() as u64);
         Ok(())
     }
 
@@ -334,7 +347,6 @@ impl Owner {
 
     fn stop_if_too_many_are_blocked(&mut self) {
         let (blocked, limit) = (self.ledger.blocked(), self.context.settings.max_blocked);
-        self.blocked.set(blocked as u64);
         if blocked > limit {
             let why = format!(
                 "{blocked} completions of {} are blocked by their actions, and {limit} are the \

@@ -114,6 +114,7 @@ async fn running(settings: AggregatorSettings) -> Running {
         admin: Some(log.admin().unwrap()),
         clock,
         instruments: instruments.clone(),
+        lags: Arc::default(),
         skipped: Arc::default(),
         escalation: Arc::default(),
         epochs: Arc::default(),
@@ -151,6 +152,7 @@ fn actors(context: Arc<AggregatorContext>) -> crate::broker::group::PartitionAct
 fn quick() -> AggregatorSettings {
     AggregatorSettings {
         tick: Duration::from_millis(5),
+        look_interval: Duration::from_millis(5),
         delete_interval: Duration::ZERO,
         fenced_grace: Duration::ZERO,
         ..AggregatorSettings::default()
@@ -345,4 +347,21 @@ async fn manifests_beyond_the_limit_of_memory_are_loaded_on_demand() {
         let (row, _) = running.complete(manifest).await;
         assert_eq!((row.revision, row.duplicates), (1, 0));
     }
+}
+
+#[actix::test]
+async fn events_that_wait_for_the_store_are_shown_as_lag() {
+    let running = running(quick()).await;
+    let (lags, clock) = (running.context.lags.clone(), running.context.clock.clone());
+    let behind = || lags.read(clock.unix_millis()).first().map(|shard| shard.behind.records);
+    running.until("an owner", || behind() == Some(0)).await;
+    let file = running._folder.path().join("state.db");
+    let other = rusqlite::Connection::open(file).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    running.produce(&[expected("m", "c", &["a"]), done("m", "a")]);
+    running.until("the whole lag", || behind() == Some(2)).await;
+    other.execute_batch("ROLLBACK").unwrap();
+    running.complete("m").await;
+    running.until("no lag", || behind() == Some(0)).await;
+    assert_eq!(lags.read(clock.unix_millis())[0].processed, 2);
 }

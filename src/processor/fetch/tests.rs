@@ -72,24 +72,51 @@ fn record() -> Record {
     )
 }
 
-/// Payloads under `ingress:` URLs, as a file of `len` bytes.
+/// Payloads of `len` bytes: those below `shared/` in a store, the others in files.
 struct Own {
     len: usize,
 }
 
 impl LocalPayloads for Own {
-    fn open(&self, url: &str) -> Option<Result<File, Failure>> {
-        match url.strip_prefix("http://own/")? {
+    fn find<'a>(&'a self, url: &'a str) -> BoxFuture<'a, Option<Result<LocalPayload, Failure>>> {
+        let found = url.strip_prefix("http://own/").map(|path| match path {
             "gone?sig=canary" => {
                 let class = FailureClass::NOT_FOUND;
-                Some(Err(Failure::Retriable { class, why: "gone".to_owned(), after: None }))
+                Err(Failure::Retriable { class, why: "gone".to_owned(), after: None })
+            }
+            path if path.starts_with("shared/") => {
+                Ok(LocalPayload::Remote(Box::new(Stored { len: self.len, sent: 0 })))
             }
             _ => {
                 let mut file = tempfile::tempfile().unwrap();
                 file.write_all(&vec![b'p'; self.len]).unwrap();
-                Some(Ok(file))
+                Ok(LocalPayload::File(file))
             }
-        }
+        });
+        Box::pin(async move { found })
+    }
+}
+
+/// A payload in a store that breaks off after 64 KiB.
+struct Stored {
+    len: usize,
+    sent: usize,
+}
+
+impl Pieces for Stored {
+    fn length(&self) -> Option<u64> {
+        Some(self.len as u64)
+    }
+
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, Failure>> {
+        let piece = vec![b's'; (self.len - self.sent).min(10_000)];
+        self.sent += piece.len();
+        let next = if self.sent > CAP as usize {
+            Err(Failure::unavailable("the store is away"))
+        } else {
+            Ok((!piece.is_empty()).then(|| Bytes::from(piece)))
+        };
+        Box::pin(async move { next })
     }
 }
 
@@ -170,13 +197,50 @@ async fn own_payloads_are_read_in_place_without_room_or_request() {
     assert_eq!(bytes(&fetcher.fetch(&stub.url("/a")).await.unwrap()), b"over http");
 }
 
+#[tokio::test]
+async fn payloads_of_a_shared_store_are_copied_and_take_the_room_of_their_length() {
+    let stub = Stub::serve(|_| Answer::body(b"")).await;
+    let setup = setup(CAP);
+    let fetch = async |len: usize| {
+        let own = Arc::new(Own { len });
+        let fetcher = Fetcher::new(settings(&stub), setup.spool.clone(), Some(own)).unwrap();
+        fetcher.fetch("http://own/shared/1?sig=canary").await
+    };
+    let blob = fetch(40_000).await.unwrap();
+    assert!(bytes(&blob) == vec![b's'; 40_000]);
+    assert_eq!(setup.spool.budget().free(), CAP - 40 * KIB);
+    // Beside it there is no room for a body as large as bodies may be, and none is asked for.
+    let small = fetch(1_000).await.unwrap();
+    assert_eq!(small.len(), 1_000);
+    drop((blob, small));
+    assert!(fetch(0).await.unwrap().is_empty());
+    let large = fetch(CAP as usize + 1).await.unwrap_err();
+    assert_eq!(large.why(), "http://own/shared/1 is larger than 65536 bytes");
+    assert_eq!((stub.requests(), setup.spool.budget().free()), (0, CAP));
+}
+
+#[tokio::test]
+async fn a_shared_store_that_breaks_off_is_away_and_gives_the_room_back() {
+    let stub = Stub::serve(|_| Answer::body(b"")).await;
+    let setup = setup(CAP * 4);
+    let mut settings = settings(&stub);
+    settings.max_bytes = CAP * 2;
+    let own = Arc::new(Own { len: CAP as usize * 2 });
+    let fetcher = Fetcher::new(settings, setup.spool.clone(), Some(own)).unwrap();
+    let failure = fetcher.fetch("http://own/shared/1").await.unwrap_err();
+    assert_eq!(failure, Failure::unavailable("the store is away"));
+    // The writer thread may still hold the permit; this waits until it is gone.
+    drop(setup.spool.budget().reserve(CAP * 4).await);
+}
+
 /// Claims every URL, and has nothing.
 struct HasNothing;
 
 impl LocalPayloads for HasNothing {
-    fn open(&self, _url: &str) -> Option<Result<File, Failure>> {
+    fn find<'a>(&'a self, _url: &'a str) -> BoxFuture<'a, Option<Result<LocalPayload, Failure>>> {
         let class = FailureClass::NOT_FOUND;
-        Some(Err(Failure::Retriable { class, why: "not here".to_owned(), after: None }))
+        let nothing = Failure::Retriable { class, why: "not here".to_owned(), after: None };
+        Box::pin(async move { Some(Err(nothing)) })
     }
 }
 

@@ -154,10 +154,10 @@ impl<'i, 'a> Entries<'i, 'a> {
         }
     }
 
-    /// The data ended between two members. With gzip that is an end like any other: its checksum
-    /// says that nothing is missing.
+    /// The data ended between two members. With a checksum over all of them that is an end like
+    /// any other: nothing is missing.
     fn end_without_mark(&self) -> Result<(), ArchiveError> {
-        if !self.input.is_gzip() {
+        if !self.input.ends_provably() {
             return Err(ArchiveError::Bad("cut short: the archive has no end mark".to_owned()));
         }
         self.expect_no_member()

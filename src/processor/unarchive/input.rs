@@ -8,11 +8,15 @@
 //!
 //! Strict about the end: behind the last gzip member there may be nothing, not even zeros. Bytes
 //! there would be dropped in silence otherwise.
+//!
+//! Members are told apart, which `MultiGzDecoder` does not do: each is counted against the caps
+//! even if nothing is in it, and whoever reads them knows that a last one may be missing.
 
 use std::io::{self, BufRead, BufReader, Read};
+use std::mem;
 use std::time::Duration;
 
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 
 use crate::processor::config::ArchiveLimits;
 use crate::processor::unarchive::ArchiveError;
@@ -105,9 +109,45 @@ impl BufRead for Counted {
     }
 }
 
+impl Counted {
+    fn new(packed: Box<dyn Read>, capacity: usize) -> Self {
+        Self { inner: BufReader::with_capacity(capacity, packed), used: 0, failed: false }
+    }
+}
+
+/// The members of gzip data, one after the other.
+struct Gunzip {
+    /// The member at hand.
+    member: GzDecoder<Counted>,
+    /// Members so far, this one included.
+    members: u64,
+    /// The file name in the header of the first one.
+    name: Option<Vec<u8>>,
+}
+
+impl Gunzip {
+    fn new(packed: Counted) -> Self {
+        let member = GzDecoder::new(packed);
+        let name = member.header().and_then(|header| header.filename()).map(<[u8]>::to_vec);
+        Self { member, members: 1, name }
+    }
+
+    /// Goes on behind the end of a member; false if nothing is there.
+    fn next_member(&mut self) -> io::Result<bool> {
+        if self.member.get_mut().fill_buf()?.is_empty() {
+            return Ok(false);
+        }
+        let nothing = Counted::new(Box::new(io::empty()), 0);
+        let packed = mem::replace(self.member.get_mut(), nothing);
+        self.member.reset(packed);
+        self.members += 1;
+        Ok(true)
+    }
+}
+
 enum Source {
     Plain(Counted),
-    Gzip(Box<MultiGzDecoder<Counted>>),
+    Gzip(Box<Gunzip>),
 }
 
 /// The unpacked bytes of an archive.
@@ -119,48 +159,65 @@ pub(super) struct Input<'a> {
 impl<'a> Input<'a> {
     /// Reads `packed`, which is gzip or plain.
     pub(super) fn new(packed: Box<dyn Read>, gzip: bool, meter: Meter<'a>) -> Self {
-        let inner = BufReader::with_capacity(READ_BYTES, packed);
-        let counted = Counted { inner, used: 0, failed: false };
+        let counted = Counted::new(packed, READ_BYTES);
         let source = if gzip {
-            Source::Gzip(Box::new(MultiGzDecoder::new(counted)))
+            Source::Gzip(Box::new(Gunzip::new(counted)))
         } else {
             Source::Plain(counted)
         };
         Self { source, meter }
     }
 
-    /// Whether a checksum at the end proves that the data are whole.
+    /// Whether the data are packed.
     pub(super) fn is_gzip(&self) -> bool {
         matches!(self.source, Source::Gzip(_))
+    }
+
+    /// Whether the end of the data proves that nothing is missing behind it: one checksum covers
+    /// all of them. Of several gzip members the last may be missing, and nobody would know.
+    pub(super) fn ends_provably(&self) -> bool {
+        matches!(&self.source, Source::Gzip(gunzip) if gunzip.members == 1)
     }
 
     /// The file name in the gzip header, if there is one.
     pub(super) fn gzip_name(&self) -> Option<&[u8]> {
         match &self.source {
             Source::Plain(_) => None,
-            Source::Gzip(decoder) => decoder.header().and_then(|header| header.filename()),
+            Source::Gzip(gunzip) => gunzip.name.as_deref(),
         }
     }
 
-    /// Reads some bytes; 0 is the end, and with gzip the proof that all of it is there.
+    /// Reads some bytes; 0 is the end, and with gzip the proof that what was read is intact.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ArchiveError> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
         loop {
-            let read = match &mut self.source {
-                Source::Plain(counted) => counted.read(buffer),
-                Source::Gzip(decoder) => decoder.read(buffer),
-            };
-            match read {
+            match self.read_member(buffer) {
                 Ok(count) => {
                     let packed = match &self.source {
                         Source::Plain(_) => None,
-                        Source::Gzip(decoder) => Some(decoder.get_ref().used),
+                        Source::Gzip(gunzip) => Some(gunzip.member.get_ref().used),
                     };
-                    self.meter.count(count, packed)?;
-                    return Ok(count);
+                    self.meter.count(count.unwrap_or(0), packed)?;
+                    if let Some(count) = count {
+                        return Ok(count);
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(self.explain(&error)),
             }
+        }
+    }
+
+    /// The same for one gzip member; `None` where one ends and the next begins.
+    fn read_member(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        match &mut self.source {
+            Source::Plain(counted) => counted.read(buffer).map(Some),
+            Source::Gzip(gunzip) => match gunzip.member.read(buffer)? {
+                0 if gunzip.next_member()? => Ok(None),
+                count => Ok(Some(count)),
+            },
         }
     }
 
@@ -179,7 +236,7 @@ impl<'a> Input<'a> {
     fn explain(&self, error: &io::Error) -> ArchiveError {
         let counted = match &self.source {
             Source::Plain(counted) => counted,
-            Source::Gzip(decoder) => decoder.get_ref(),
+            Source::Gzip(gunzip) => gunzip.member.get_ref(),
         };
         if counted.failed {
             return ArchiveError::reading(error);

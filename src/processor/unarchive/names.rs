@@ -28,6 +28,12 @@ pub(super) fn directory(raw: &[u8]) -> Result<(), ArchiveError> {
     relative(&raw[..end]).map(|_name| ())
 }
 
+/// The place that a checked name means: its components, without those that lead nowhere.
+pub(super) fn place(name: &str) -> String {
+    let components = name.split('/').filter(|component| !matches!(*component, "" | "."));
+    components.collect::<Vec<_>>().join("/")
+}
+
 /// A name for error texts: quoted, escaped and cut.
 pub(super) fn shown(raw: &[u8]) -> String {
     let text = String::from_utf8_lossy(raw);
@@ -93,6 +99,16 @@ mod tests {
         }
         assert!(file(&[b'a'; MAX_NAME]).is_ok());
         assert!(file(&[b'a'; MAX_NAME + 1]).is_err());
+    }
+
+    #[test]
+    fn names_that_mean_one_place_are_told_from_those_that_only_look_like_it() {
+        for name in ["a/b.csv", "./a/b.csv", "a//b.csv", "a/./b.csv", ".//a/././/b.csv"] {
+            assert_eq!(place(name), "a/b.csv", "{name}");
+        }
+        for name in ["A/b.csv", "a/b.csv ", "a/.b.csv", "a.b.csv", "a/b..csv"] {
+            assert_eq!(place(name), name);
+        }
     }
 
     #[test]

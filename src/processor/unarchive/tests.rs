@@ -2,6 +2,8 @@
 //! accounted for.
 //! Not responsible for: archives that are not (`hostile`).
 
+mod fuzz;
+
 use flate2::{Compression, GzBuilder};
 
 use super::fixture::{Bench, ROOM, Sink, Tar, good, gzip, json, manifest, read, run};
@@ -243,13 +245,13 @@ fn long_work_says_that_it_goes_on() {
 }
 
 /// A clock on which every look takes some seconds.
-struct Slow {
+pub(super) struct Slow {
     seconds: u64,
     now: AtomicU64,
 }
 
 impl Slow {
-    fn shared(seconds: u64) -> Arc<dyn Clock> {
+    pub(super) fn shared(seconds: u64) -> Arc<dyn Clock> {
         Arc::new(Self { seconds, now: AtomicU64::new(0) })
     }
 }

@@ -45,7 +45,9 @@ pub(super) struct Member {
 pub(super) struct Contents {
     /// Regular files, in the order of the archive.
     pub(super) members: Vec<Member>,
-    by_name: HashMap<Arc<str>, usize>,
+    /// By the place that a name means: `./a` and `a` are one, and whoever unpacks both is left
+    /// with the second.
+    by_place: HashMap<String, usize>,
     /// The bytes of the index.
     pub(super) index: Option<Vec<u8>>,
     /// Directories that were skipped.
@@ -55,7 +57,8 @@ pub(super) struct Contents {
 impl Contents {
     /// The member of exactly this name.
     pub(super) fn member(&self, name: &str) -> Option<&Member> {
-        self.by_name.get(name).map(|at| &self.members[*at])
+        let at = self.by_place.get(&names::place(name))?;
+        Some(&self.members[*at]).filter(|member| *member.name == *name)
     }
 }
 
@@ -147,8 +150,8 @@ impl Unpacking<'_> {
         name: String,
         read: &mut dyn FnMut(&mut [u8]) -> Result<usize, ArchiveError>,
     ) -> Result<(), ArchiveError> {
-        let name: Arc<str> = Arc::from(name);
-        if self.contents.by_name.insert(name.clone(), self.contents.members.len()).is_some() {
+        let (place, name) = (names::place(&name), Arc::<str>::from(name));
+        if self.contents.by_place.insert(place, self.contents.members.len()).is_some() {
             let shown = names::shown(name.as_bytes());
             return Err(ArchiveError::Bad(format!("two members of the name {shown}")));
         }

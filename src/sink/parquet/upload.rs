@@ -3,7 +3,7 @@
 //! Responsible for: putting each object of a package, without end while the store is away, and
 //! settling the package when the last one is durable.
 //! Not responsible for: how many packages are in flight (the actor), or how an object is put
-//! (`root`).
+//! (`spool::objects`).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,8 +14,8 @@ use crate::runtime::clock::SharedClock;
 use crate::runtime::fault::{Point, crash_point};
 use crate::runtime::jitter::jitter;
 use crate::sink::parquet::object::FinishedObject;
-use crate::sink::parquet::root::{ObjectRoot, RootError};
 use crate::sink::parquet::writer::ObjectPackage;
+use crate::spool::objects::{ObjectRoot, RootError};
 use crate::telemetry::{Away, Instruments};
 
 /// What an upload needs; the same for every incarnation of the actor. Cheap to clone.
@@ -72,13 +72,18 @@ impl UploadContext {
     async fn put(&self, object: &FinishedObject) {
         crash_point(Point::ObjectPut);
         let mut attempt = 0;
-        while let Err(error) = self.root.put(&object.path, &object.content).await {
+        while let Err(error) = self.try_to_put(object).await {
             attempt += 1;
             self.failed(&error);
             tokio::time::sleep(self.policy.delay(attempt, jitter())).await;
         }
         crash_point(Point::ObjectRenamed);
         self.reached();
+    }
+
+    async fn try_to_put(&self, object: &FinishedObject) -> Result<(), RootError> {
+        let FinishedObject { path, content, .. } = object;
+        self.root.put(path, content.bytes(), content.open()).await
     }
 
     fn fact(&self, object: FinishedObject) -> ObjectFact {

@@ -10,10 +10,10 @@ use crate::runtime::inbox::{Address, TrySendError};
 use crate::runtime::node::{Duties, ScopeId, Stopped, Writer};
 use crate::sink::config;
 use crate::sink::parquet::object::{FinishedObject, properties};
-use crate::sink::parquet::root::Place;
 use crate::sink::parquet::run::{Ledger, Plan, Run};
 use crate::sink::parquet::segments::Segments;
 use crate::spool::Spool;
+use crate::spool::objects::Place;
 
 /// The objects of one scope, to be settled together.
 #[derive(Debug)]

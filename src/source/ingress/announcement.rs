@@ -172,6 +172,7 @@ mod tests {
             headers: vec![("service".to_owned(), program(header, Purpose::Key))],
             announce: program(announce, Purpose::Map),
             reply: reply.map(|reply| program(reply, Purpose::Map)),
+            spool: None,
         }
     }
 

@@ -3,14 +3,15 @@
 //! **Role** sends the announcement of every kept payload to its topic, and removes payloads once
 //! nobody needs them.
 //! **Owns** nothing that matters: what is to be done lies in the spool.
-//! **Receives** ids through the spool's backlog, which merges.
+//! **Receives** ids through the backlog, which merges.
 //! **Sends** records to the producer.
-//! **On failure** it is rebuilt and looks into the folder; an announcement that was on its way is
+//! **On failure** it is rebuilt and looks into the spool; an announcement that was on its way is
 //! sent again.
 //!
 //! Responsible for: announcing at least once, in the order of uploads as far as nothing fails; a
 //! batch is marked as sent only when the broker has acked it. What the broker refuses stays in the
-//! spool and is tried again, with growing pauses, beside everything else.
+//! spool and is tried again, with growing pauses, beside everything else. In a spool that replicas
+//! share it looks again and again for what a dead one has left.
 //! Not responsible for: what an announcement says (`announcement`).
 
 use std::collections::BTreeSet;
@@ -30,12 +31,15 @@ use crate::runtime::exit::Lifeline;
 use crate::runtime::fault::{Point, crash_point};
 use crate::runtime::jitter::jitter;
 use crate::source::ingress::backlog::{MOST_IDS, Work};
-use crate::source::ingress::spool::{Announcement, IngressSpool, blocking};
+use crate::source::ingress::spool::Announcement;
+use crate::source::ingress::storage::Storage;
 
 /// How long a full producer is left alone before it is asked again.
 const FULL_WAIT: Duration = Duration::from_millis(50);
 /// How often payloads are looked through for those that nobody needs any more.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
+/// How often a shared spool is looked through for what others have left, at most.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Pauses before refused announcements are tried again.
 const RETRY: Backoff =
     Backoff { first: Duration::from_secs(1), max: Duration::from_secs(30), factor: 2.0 };
@@ -78,7 +82,7 @@ impl Deferred {
 /// What the actor needs; the same for every incarnation.
 #[derive(Clone)]
 pub(super) struct AnnouncerContext {
-    pub(super) spool: Arc<IngressSpool>,
+    pub(super) storage: Storage,
     pub(super) producer: Arc<dyn Producer>,
     pub(super) clock: SharedClock,
     pub(super) retain: Duration,
@@ -90,7 +94,7 @@ impl AnnouncerContext {
         loop {
             let pause = deferred.due - self.clock.now();
             let (work, again) = tokio::select! {
-                work = self.spool.backlog().next(), if !deferred.is_full() => (work, false),
+                work = self.storage.backlog().next(), if !deferred.is_full() => (work, false),
                 () = tokio::time::sleep(pause), if !deferred.ids.is_empty() => {
                     (Work::Ids(deferred.take()), true)
                 }
@@ -109,22 +113,24 @@ impl AnnouncerContext {
         }
     }
 
-    /// Puts what lies in the folder into the backlog, but for what is deferred.
+    /// Puts what lies in the spool into the backlog, but for what is deferred.
     async fn scan(&self, deferred: &Deferred) {
-        let spool = self.spool.clone();
         // So that what is deferred cannot hide the rest.
         let most = MOST_IDS + deferred.ids.len();
-        match blocking(move || spool.unsent(most)).await {
+        match self.storage.unsent(most).await {
             Ok((mut ids, more)) => {
                 ids.retain(|id| !deferred.ids.contains(id));
                 if !ids.is_empty() {
-                    self.spool.backlog().refill(ids, more);
+                    self.storage.backlog().refill(ids, more);
                 }
             }
             Err(error) => {
-                tracing::error!(ingress = %self.spool.name(), %error, "cannot read the spool");
+                tracing::error!(
+                    ingress = %self.storage.name(), spool = self.storage.kind(), %error,
+                    "cannot read the spool"
+                );
                 tokio::time::sleep(RETRY.max).await;
-                self.spool.backlog().refill(BTreeSet::new(), true);
+                self.storage.backlog().refill(BTreeSet::new(), true);
             }
         }
     }
@@ -133,8 +139,7 @@ impl AnnouncerContext {
     async fn send(&self, ids: BTreeSet<Uuid>) -> BTreeSet<Uuid> {
         let (mut failed, mut waiting) = (BTreeSet::new(), Vec::with_capacity(ids.len()));
         for id in ids {
-            let spool = self.spool.clone();
-            match blocking(move || spool.announcement(id)).await {
+            match self.storage.announcement(id).await {
                 Ok(Some(announcement)) => waiting.push((id, self.produce(announcement).await)),
                 Ok(None) => {}
                 Err(error) => self.failed(id, &error, &mut failed),
@@ -167,15 +172,14 @@ impl AnnouncerContext {
 
     async fn acked(&self, id: Uuid, failed: &mut BTreeSet<Uuid>) {
         crash_point(Point::IngressAnnounced);
-        let spool = self.spool.clone();
-        if let Err(error) = blocking(move || spool.sent(id)).await {
+        if let Err(error) = self.storage.sent(id).await {
             self.failed(id, &error, failed);
         }
     }
 
     fn failed(&self, id: Uuid, error: &dyn std::error::Error, failed: &mut BTreeSet<Uuid>) {
         tracing::error!(
-            ingress = %self.spool.name(), %id, %error,
+            ingress = %self.storage.name(), spool = self.storage.kind(), %id, %error,
             "cannot announce an upload, it stays in the spool and is tried again"
         );
         failed.insert(id);
@@ -183,19 +187,24 @@ impl AnnouncerContext {
 
     async fn sweep(self) {
         loop {
-            let (spool, retain) = (self.spool.clone(), self.retain);
-            match blocking(move || spool.sweep(retain)).await {
+            let (ingress, spool) = (self.storage.name(), self.storage.kind());
+            match self.storage.sweep(self.retain).await {
                 Ok(0) => {}
-                Ok(payloads) => {
-                    tracing::info!(ingress = %self.spool.name(), payloads, "old payloads removed");
-                }
-                Err(error) => {
-                    tracing::warn!(
-                        ingress = %self.spool.name(), %error, "cannot remove old payloads"
-                    );
-                }
+                Ok(payloads) => tracing::info!(%ingress, spool, payloads, "old payloads removed"),
+                Err(error) => tracing::warn!(%ingress, spool, %error, "cannot remove old payloads"),
             }
             tokio::time::sleep(SWEEP_EVERY).await;
+        }
+    }
+
+    /// Has the spool looked through now and then, if others put something there. Not at the same
+    /// time as they do: then all of them would find the same.
+    async fn look_around(self) {
+        let Some(adopt_after) = self.storage.adopt_after() else { return };
+        let every = adopt_after.min(LOOK_EVERY);
+        loop {
+            tokio::time::sleep(every / 2 + every.mul_f64(jitter())).await;
+            self.storage.backlog().refill(BTreeSet::new(), true);
         }
     }
 }
@@ -218,8 +227,8 @@ pub(super) struct Announcer {
 impl Announcer {
     /// An incarnation.
     pub(super) fn new(context: AnnouncerContext, lifeline: Lifeline) -> Self {
-        // What its predecessor had taken out of the backlog is still in the folder.
-        context.spool.backlog().refill(BTreeSet::new(), true);
+        // What its predecessor had taken out of the backlog is still in the spool.
+        context.storage.backlog().refill(BTreeSet::new(), true);
         Self { context, _lifeline: lifeline }
     }
 }
@@ -230,6 +239,7 @@ impl Actor for Announcer {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.spawn(self.context.clone().announce().into_actor(self));
         ctx.spawn(self.context.clone().sweep().into_actor(self));
+        ctx.spawn(self.context.clone().look_around().into_actor(self));
     }
 }
 

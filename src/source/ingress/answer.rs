@@ -5,6 +5,10 @@
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
+use actix_web::http::header::RETRY_AFTER;
+
+/// Seconds after which it is worth trying again.
+const LATER: &str = "10";
 
 /// A request that is not served, and why.
 #[derive(Debug)]
@@ -31,7 +35,11 @@ impl Refusal {
 
     /// The answer.
     pub(super) fn answer(&self) -> HttpResponse {
-        HttpResponse::build(self.status).json(serde_json::json!({ "error": self.why }))
+        let mut answer = HttpResponse::build(self.status);
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            answer.insert_header((RETRY_AFTER, LATER));
+        }
+        answer.json(serde_json::json!({ "error": self.why }))
     }
 }
 
@@ -44,4 +52,23 @@ pub(super) async fn nothing_here() -> HttpResponse {
 pub(super) async fn wrong_method() -> HttpResponse {
     let why = "uploads are POSTed, payloads are read with GET";
     Refusal::new(StatusCode::METHOD_NOT_ALLOWED, why).answer()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_may_come_again_is_told_when() {
+        let table = [
+            (Refusal::unavailable("later"), Some(LATER)),
+            (Refusal::bad("never"), None),
+            (Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "never"), None),
+        ];
+        for (refusal, after) in table {
+            let answer = refusal.answer();
+            let header = answer.headers().get(RETRY_AFTER).map(|value| value.to_str().unwrap());
+            assert_eq!(header, after, "{refusal:?}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! GET: hands out a payload.
 //!
-//! Responsible for: streaming the file in bounded memory.
+//! Responsible for: streaming the file, or the object of a shared spool, in bounded memory.
 //! Not responsible for: who may ask. An id cannot be guessed, and the ingress listens on loopback
 //! unless its operator says otherwise.
 
@@ -18,37 +18,62 @@ use tokio::io::AsyncReadExt;
 
 use crate::source::ingress::answer::Refusal;
 use crate::source::ingress::spool::{self, blocking};
+use crate::source::ingress::storage::Payload;
 use crate::source::ingress::upload::Endpoint;
+use crate::spool::objects::{ObjectReader, RootError};
 
-/// Bytes that are read and sent at once.
+/// Bytes of a file that are read and sent at once.
 const PIECE: u64 = 64 << 10;
+
+/// What is handed out, and its length.
+enum Opened {
+    File(StdFile, u64),
+    Object(ObjectReader),
+}
 
 /// Handles GET.
 pub(super) async fn download(endpoint: web::Data<Endpoint>, id: web::Path<String>) -> HttpResponse {
+    let mut answer = HttpResponse::Ok();
+    answer.content_type("application/octet-stream");
     match open(&endpoint, &id).await {
-        Ok((file, len)) => HttpResponse::Ok()
-            .content_type("application/octet-stream")
-            .body(SizedStream::new(len, pieces(file, len))),
+        Ok(Opened::File(file, len)) => answer.body(SizedStream::new(len, pieces(file, len))),
+        Ok(Opened::Object(object)) => {
+            answer.body(SizedStream::new(object.bytes(), pieces_of(object)))
+        }
         Err(refusal) => refusal.answer(),
     }
 }
 
-async fn open(endpoint: &Endpoint, id: &str) -> Result<(StdFile, u64), Refusal> {
+async fn open(endpoint: &Endpoint, id: &str) -> Result<Opened, Refusal> {
     let unknown = || Refusal::new(StatusCode::NOT_FOUND, "there is no payload with this id");
     let id = spool::parse(id).ok_or_else(unknown)?;
-    let spool = endpoint.spool.clone();
-    let opened = blocking(move || {
-        let file = spool.payload(id)?;
-        let len = file.metadata()?.len();
-        Ok((file, len))
-    });
-    opened.await.map_err(|error| match error.kind() {
+    let opened = async {
+        match endpoint.payloads.payload(id).await? {
+            Payload::File(file) => {
+                blocking(move || {
+                    let len = file.metadata()?.len();
+                    Ok(Opened::File(file, len))
+                })
+                .await
+            }
+            Payload::Object(object) => Ok(Opened::Object(object)),
+        }
+    };
+    opened.await.map_err(|error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => unknown(),
         _ => {
-            tracing::error!(ingress = %endpoint.spool.name(), %id, %error, "cannot read a payload");
+            let ingress = endpoint.payloads.name();
+            tracing::error!(%ingress, %id, %error, "cannot read a payload");
             Refusal::unavailable("the payload cannot be read at the moment, try again later")
         }
     })
+}
+
+fn pieces_of(object: ObjectReader) -> impl Stream<Item = Result<Bytes, RootError>> {
+    try_unfold(
+        object,
+        |mut object| async move { Ok(object.next().await?.map(|piece| (piece, object))) },
+    )
 }
 
 fn pieces(file: StdFile, len: u64) -> impl Stream<Item = io::Result<Bytes>> {

@@ -61,8 +61,9 @@ impl Drop for Part {
     }
 }
 
-/// The payloads of one ingress. Every method but [`IngressSpool::name`] blocks on the disk.
-pub struct IngressSpool {
+/// The payloads of one ingress that lie with this process. What opens, makes or removes files
+/// blocks on the disk.
+pub(super) struct IngressSpool {
     name: NodeName,
     folder: PathBuf,
     /// What the URLs begin with that are announced from now on: `http://host:port`.
@@ -97,14 +98,14 @@ impl IngressSpool {
     }
 
     /// Name of the ingress.
-    pub fn name(&self) -> &NodeName {
+    pub(super) fn name(&self) -> &NodeName {
         &self.name
     }
 
     /// The payload that `url` names, or `None` if this ingress has not announced that URL. It is
     /// known by its path, so payloads announced under a former port are found too. The file stays
     /// readable when retention removes its name.
-    pub fn open(&self, url: &str) -> Option<io::Result<File>> {
+    pub(super) fn open(&self, url: &str) -> Option<io::Result<File>> {
         let (base, id) = url.split_once(&*self.path)?;
         let id = parse(id)?;
         let authority = base.strip_prefix("http://");
@@ -115,6 +116,14 @@ impl IngressSpool {
             Err(error) if error.kind() == io::ErrorKind::NotFound && !self.is_own(base) => None,
             opened => Some(opened),
         }
+    }
+
+    /// The id in a URL under which any replica may have announced a payload: they have addresses
+    /// and public names of their own, and the path in common.
+    pub(super) fn id_in(&self, url: &str) -> Option<Uuid> {
+        let (base, id) = url.split_once(&*self.path)?;
+        let is_base = ["http://", "https://"].iter().any(|scheme| base.starts_with(scheme));
+        parse(id).filter(|_| is_base)
     }
 
     /// Whether a URL that begins like this is one of this process, as far as can be told: a former
@@ -291,7 +300,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 }
 
 fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+    OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
 }
 
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -15,6 +15,8 @@ use crate::expr::{Program, Purpose};
 use crate::model::{Offset, Topic, TopicPartition};
 use crate::runtime::clock::SystemClock;
 
+mod shared;
+
 /// What the broker does with the next records.
 #[derive(Clone, Copy, PartialEq)]
 enum Mood {
@@ -91,16 +93,26 @@ fn ingress() -> Ingress {
             Purpose::Map,
         ),
         reply: Some(program(r#"{"request_id": .id, "org": .org}"#, Purpose::Map)),
+        spool: None,
+    }
+}
+
+fn settings(dir: &Path, listen: SocketAddr) -> IngressSettings {
+    IngressSettings {
+        listen,
+        public_url: None,
+        dir: dir.to_owned(),
+        retain: IngressSettings::RETAIN,
+        adopt_after: IngressSettings::ADOPT_AFTER,
+        shared: BTreeMap::new(),
     }
 }
 
 fn start(dir: &Path, broker: &Arc<Broker>) -> IngressServer {
-    let settings = IngressSettings {
-        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        public_url: None,
-        dir: dir.to_owned(),
-        retain: IngressSettings::RETAIN,
-    };
+    start_with(settings(dir, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))), broker)
+}
+
+fn start_with(settings: IngressSettings, broker: &Arc<Broker>) -> IngressServer {
     let configs = vec![("uploads".into(), ingress())];
     IngressServer::start(configs, settings, broker.clone(), SystemClock::shared(), Arc::default())
         .unwrap()
@@ -183,7 +195,7 @@ fn an_upload_is_kept_announced_and_served() {
         assert_eq!(announced["id"], answer["request_id"]);
 
         let url = announced["url"].as_str().unwrap();
-        assert!(server.spools()[0].open(url).unwrap().is_ok());
+        assert!(matches!(server.payloads()[0].find(url).await, Some(Ok(Payload::File(_)))));
         let path = url.strip_prefix(&format!("http://{}", server.local_addr())).unwrap();
         let got = request(&server, &format!("GET {path} HTTP/1.1\r\n"), b"").await;
         assert_eq!(got, (200, "payload".to_owned()));
@@ -311,9 +323,7 @@ fn an_address_in_use_is_an_error_that_names_it() {
     run(async {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let listen = taken.local_addr().unwrap();
-        let dir = dir.path().to_owned();
-        let retain = IngressSettings::RETAIN;
-        let settings = IngressSettings { listen, public_url: None, dir, retain };
+        let settings = settings(dir.path(), listen);
         let broker: Arc<Broker> = Broker::new(Mood::Acks);
         let clock = SystemClock::shared();
         let failed = IngressServer::start(vec![], settings, broker, clock, Arc::default());

@@ -2,7 +2,7 @@
 //!
 //! Responsible for: reading multipart bodies in bounded memory and time, choosing the part, the
 //! caps, and answering 202 only when payload and announcement are durable.
-//! Not responsible for: how they become durable (`spool`), or what the announcement says
+//! Not responsible for: how they become durable (`spool`, `shared`), or what the announcement says
 //! (`announcement`).
 //!
 //! The multipart reader buffers whatever lies between parts, headers of a part included, until it
@@ -31,7 +31,8 @@ use vrl::value::{ObjectMap, Value};
 use crate::source::config::Ingress;
 use crate::source::ingress::announcement::{self, Made, Unannounced, Upload};
 use crate::source::ingress::answer::Refusal;
-use crate::source::ingress::spool::{IngressSpool, Part, blocking};
+use crate::source::ingress::spool::{Part, blocking};
+use crate::source::ingress::storage::IngressPayloads;
 use crate::telemetry::Instruments;
 
 /// How long a client may be silent.
@@ -50,25 +51,25 @@ const SHORTEST_BOUNDARY: usize = 4;
 pub(super) struct Endpoint {
     config: Ingress,
     content_type: Option<Regex>,
-    pub(super) spool: Arc<IngressSpool>,
+    pub(super) payloads: IngressPayloads,
     slots: Semaphore,
     instruments: Arc<Instruments>,
 }
 
 impl Endpoint {
-    /// An endpoint that keeps uploads in `spool`.
+    /// An endpoint that keeps uploads among `payloads`.
     ///
     /// # Errors
     /// A regular expression that is none.
     pub(super) fn new(
         config: Ingress,
-        spool: Arc<IngressSpool>,
+        payloads: IngressPayloads,
         instruments: Arc<Instruments>,
     ) -> Result<Self, regex::Error> {
         let pattern = config.content_type.as_ref();
         let whole = pattern.map(|pattern| Regex::new(&format!("^(?:{pattern})$"))).transpose()?;
         let slots = Semaphore::new(MOST_UPLOADS);
-        Ok(Self { config, content_type: whole, spool, slots, instruments })
+        Ok(Self { config, content_type: whole, payloads, slots, instruments })
     }
 
     /// Path of the endpoint.
@@ -85,7 +86,7 @@ impl Endpoint {
         let meter = Meter::default();
         let mut form = Multipart::new(request.headers(), meter.watch(payload));
         let received = self.receive(&mut form, &meter).await?;
-        let url = self.spool.url_of(received.part.id);
+        let url = self.payloads.folder().url_of(received.part.id);
         let upload = Upload {
             id: received.part.id,
             url: &url,
@@ -151,7 +152,7 @@ impl Endpoint {
         matched: Value,
         meter: &Meter,
     ) -> Result<Received, Refusal> {
-        let spool = self.spool.clone();
+        let spool = self.payloads.folder().clone();
         let created = blocking(move || spool.create()).await;
         let (part, file) = created.map_err(|error| self.cannot(&error))?;
         let (mut file, mut size) = (File::from_std(file), 0_u64);
@@ -173,19 +174,32 @@ impl Endpoint {
     async fn keep(&self, received: Received, made: Made) -> Result<Vec<u8>, Refusal> {
         let Received { part, file, size, .. } = received;
         let Made { announcement, reply } = made;
-        let (spool, instruments) = (self.spool.clone(), self.instruments.clone());
-        let kept = blocking(move || {
-            spool.keep(part, &file, &announcement)?;
+        let instruments = self.instruments.clone();
+        let count = move || {
             instruments.uploads.add(1);
             instruments.upload_bytes.add(size);
-            Ok(())
-        });
-        kept.await.map_err(|error| self.cannot(&error))?;
+        };
+        let kept = match self.payloads.shared().cloned() {
+            None => {
+                let spool = self.payloads.folder().clone();
+                blocking(move || spool.keep(part, &file, &announcement).map(|()| count())).await
+            }
+            Some(shared) => {
+                let keeping = tokio::spawn(async move {
+                    let kept = shared.keep(part.id, (file, size), &announcement).await;
+                    // It has been read, and its name goes with it.
+                    drop(part);
+                    kept.map(|()| count())
+                });
+                keeping.await.unwrap_or_else(|error| Err(io::Error::other(error)))
+            }
+        };
+        kept.map_err(|error| self.cannot(&error))?;
         Ok(reply)
     }
 
     fn cannot(&self, error: &io::Error) -> Refusal {
-        tracing::error!(ingress = %self.spool.name(), %error, "cannot keep an upload");
+        tracing::error!(ingress = %self.payloads.name(), %error, "cannot keep an upload");
         Refusal::unavailable("the upload cannot be kept at the moment, try again later")
     }
 }

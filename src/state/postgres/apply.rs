@@ -191,10 +191,10 @@ impl Work<'_> {
         let rows = self.change.manifests.iter().chain(self.plans.iter().map(Plan::row));
         let manifests = Manifests::of(rows)?;
         let owed = self.plans.iter().filter_map(|plan| match plan {
-            Plan::Ready(planned) => Some(planned.completion.outbox.iter()),
+            Plan::Ready(planned) => Some(planned.completion),
             Plan::Blocked { .. } => None,
         });
-        let deliveries = Deliveries::of(owed.flatten())?;
+        let deliveries = Deliveries::of(owed)?;
         let mut script = Script::new(client, &self.prepared, &self.head);
         script.frame("BEGIN");
         script.change(&manifests, &self.body);
@@ -280,7 +280,7 @@ impl Work<'_> {
         planned: &Planned<'_>,
     ) -> Result<Option<String>, StateError> {
         let manifests = Manifests::of(std::iter::once(&planned.completion.manifest))?;
-        let deliveries = Deliveries::of(planned.completion.outbox.iter())?;
+        let deliveries = Deliveries::of(std::iter::once(planned.completion))?;
         let mut script = Script::new(connection, &self.prepared, &self.head);
         script.frame("SAVEPOINT tidemill_completion");
         script.manifests(&manifests);

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::model::{ManifestKey, MemberId};
 use crate::state::postgres::nul;
-use crate::state::{ManifestRow, MemberRow, OutboxRow, StateError, stored};
+use crate::state::{CompletionRow, ManifestRow, MemberRow, StateError, stored};
 
 /// Parameters of a statement.
 pub(super) type Parameters<'a> = Vec<&'a (dyn ToSql + Sync)>;
@@ -52,12 +52,13 @@ pub(super) const STORE_MEMBERS: &str = "INSERT INTO tidemill_member \
 
 /// Ids are given in the order of the rows.
 pub(super) const ADD_DELIVERIES: &str = "INSERT INTO tidemill_outbox \
-     (pipeline, manifest, revision, action, part, idempotency_key, target) \
+     (pipeline, manifest, revision, action, part, idempotency_key, target, created_at) \
      SELECT CAST($1 AS text), o.manifest, o.revision, o.action, o.part, o.idempotency_key, \
-     CAST(o.target AS json) \
+     CAST(o.target AS json), o.created_at \
      FROM unnest(CAST($2 AS text[]), CAST($3 AS bigint[]), CAST($4 AS text[]), \
-     CAST($5 AS bigint[]), CAST($6 AS uuid[]), CAST($7 AS text[])) WITH ORDINALITY \
-     AS o (manifest, revision, action, part, idempotency_key, target, place) ORDER BY o.place \
+     CAST($5 AS bigint[]), CAST($6 AS uuid[]), CAST($7 AS text[]), CAST($8 AS bigint[])) \
+     WITH ORDINALITY AS o (manifest, revision, action, part, idempotency_key, target, created_at, \
+     place) ORDER BY o.place \
      ON CONFLICT (pipeline, manifest, action, revision, part) DO NOTHING";
 
 /// Rows of manifests.
@@ -200,12 +201,20 @@ pub(super) struct Deliveries<'a> {
     part: Vec<i64>,
     idempotency_key: Vec<Uuid>,
     target: Vec<String>,
+    created_at: Vec<Option<i64>>,
 }
 
 impl<'a> Deliveries<'a> {
-    pub(super) fn of(rows: impl Iterator<Item = &'a OutboxRow>) -> Result<Self, StateError> {
+    pub(super) fn of(
+        completions: impl Iterator<Item = &'a CompletionRow>,
+    ) -> Result<Self, StateError> {
         let mut columns = Self::default();
-        for row in rows {
+        let rows = completions.flat_map(|completion| {
+            let completed_at = completion.manifest.completed_at;
+            completion.outbox.iter().map(move |row| (row, completed_at))
+        });
+        for (row, completed_at) in rows {
+            columns.created_at.push(completed_at);
             columns.target.push(stored::json_text("the target of a delivery", &row.target)?);
             columns.manifest.push(row.manifest.as_str());
             columns.revision.push(i64::from(row.revision));
@@ -229,6 +238,7 @@ impl<'a> Deliveries<'a> {
             &self.part,
             &self.idempotency_key,
             &self.target,
+            &self.created_at,
         ]
     }
 }

@@ -16,7 +16,10 @@ use crate::state::StateError;
 use crate::state::postgres::pool::Pool;
 
 /// The schema, one step after the other.
-const MIGRATIONS: [(&str, &str); 1] = [("V1__state", include_str!("migrations/V1__state.sql"))];
+const MIGRATIONS: [(&str, &str); 2] = [
+    ("V1__state", include_str!("migrations/V1__state.sql")),
+    ("V2__backlog", include_str!("migrations/V2__backlog.sql")),
+];
 /// Where the steps are noted that have been taken.
 const HISTORY: &str = "tidemill_schema_history";
 

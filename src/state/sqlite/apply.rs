@@ -162,7 +162,8 @@ fn carry_out(
 ) -> Result<(), Refused> {
     manifests::store(connection, owner, &completion.manifest).map_err(Refused::Change)?;
     for row in &completion.outbox {
-        outbox::add(connection, &owner.pipeline, row).map_err(Refused::Change)?;
+        outbox::add(connection, &owner.pipeline, row, completion.manifest.completed_at)
+            .map_err(Refused::Change)?;
     }
     for (action, statement) in &completion.statements {
         execute(connection, statement, &completion.parameters)

@@ -12,8 +12,11 @@ use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
 use crate::state::StateError;
 
 /// The schema, one step after the other; `user_version` counts the steps taken.
-const MIGRATIONS: [&str; 2] =
-    [include_str!("migrations/0001_state.sql"), include_str!("migrations/0002_retired.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("migrations/0001_state.sql"),
+    include_str!("migrations/0002_retired.sql"),
+    include_str!("migrations/0003_backlog.sql"),
+];
 
 /// Checkpoints come every 16 MiB of log.
 const SET_UP_WRITER: &str = "

@@ -13,8 +13,8 @@ use crate::state::sqlite::values;
 use crate::state::{Claimed, OutboxRow, OutboxStatus, StateError, refusals, stored};
 
 const INSERT: &str = "INSERT INTO tidemill_outbox \
-     (pipeline, manifest, revision, action, part, idempotency_key, target) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+     (pipeline, manifest, revision, action, part, idempotency_key, target, created_at) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
      ON CONFLICT (pipeline, manifest, action, revision, part) DO NOTHING";
 
 const DUE: &str = "SELECT manifest, revision, action, part, idempotency_key, target, attempts, id \
@@ -37,11 +37,12 @@ const OF_MANIFEST: &str = "SELECT manifest, revision, action, part, idempotency_
      attempts, delivered_at, last_error FROM tidemill_outbox \
      WHERE pipeline = ?1 AND manifest = ?2 ORDER BY id";
 
-/// Adds a delivery, unless it is owed already.
+/// Adds a delivery, unless it is owed already, of a manifest that completed at `completed_at`.
 pub(super) fn add(
     connection: &Connection,
     pipeline: &PipelineName,
     row: &OutboxRow,
+    completed_at: Option<i64>,
 ) -> Result<(), StateError> {
     let target = stored::json_text("the target of a delivery", &row.target)?;
     let insert = || {
@@ -53,6 +54,7 @@ pub(super) fn add(
             row.part,
             row.idempotency_key.to_string(),
             target,
+            completed_at,
         ))
     };
     insert().map(|_| ()).map_err(|error| failed("store a delivery", &error))

@@ -152,3 +152,19 @@ async fn what_a_dead_process_had_claimed_is_due_at_the_next_start() {
     assert_eq!(claimed.len(), 1, "nobody else can have the file");
     assert_eq!(claimed[0].attempts, 1, "the attempt that was lost counts");
 }
+
+#[tokio::test]
+async fn a_file_of_an_older_program_is_brought_up_and_what_it_owes_has_no_age() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    drop(SqliteStore::open(&path).unwrap());
+    let older = "DROP INDEX tidemill_manifest_open; \
+                 ALTER TABLE tidemill_outbox DROP COLUMN created_at; \
+                 INSERT INTO tidemill_outbox \
+                 (pipeline, manifest, revision, action, part, idempotency_key, target) \
+                 VALUES ('sales', 'm', 1, 'tell', 0, 'k', '{}'); PRAGMA user_version = 2;";
+    Connection::open(&path).unwrap().execute_batch(older).unwrap();
+    let store = SqliteStore::open(&path).unwrap();
+    let backlog = store.backlog(&PipelineName::from("sales")).await.unwrap();
+    assert_eq!((backlog.undelivered, backlog.oldest_at), (1, None));
+}

@@ -207,3 +207,61 @@ fn another_password_changes_no_definition() {
     assert_ne!(secret(&before).expose_secret(), secret(&after).expose_secret());
     assert_eq!(node(&before, "lake").definition, node(&after, "lake").definition);
 }
+
+/// The large topology whose uploads lie in a spool that replicas share.
+fn with_spool(spool: &str) -> String {
+    let vars = VARS.trim_start_matches("[vars]");
+    let text = with(COST_MANAGEMENT, "[vars]\n", &format!("[vars]{vars}"));
+    with(&text, "[ingress.uploads]\n", &format!("[ingress.uploads]\nspool = {{ {spool} }}\n"))
+}
+
+#[test]
+fn a_spool_that_replicas_share_is_a_folder_or_a_bucket_with_its_keys() {
+    let keys = KEYS.replace('\n', ", ");
+    let topology = read(&with_spool(&format!("url = \"s3://in/up\", region = \"r\", {keys}")));
+    let spool = topology.ingresses[0].1.spool.as_ref().unwrap();
+    let access = spool.s3.as_ref().unwrap();
+    assert_eq!((spool.url.as_str(), access.region.as_str()), ("s3://in/up", "r"));
+    assert_eq!(access.secret_access_key.expose_secret(), "hunter2");
+    assert!(!format!("{topology:?}").contains("hunter2"));
+
+    let topology = read(&with_spool("url = \"file:///shared\", access_key_id = \"${unset}\""));
+    let spool = topology.ingresses[0].1.spool.as_ref().unwrap();
+    assert!(spool.url == "file:///shared" && spool.s3.is_none());
+    let unset = read(&with_spool("url = \"\", access_key_id = \"${unset}\""));
+    assert!(unset.ingresses[0].1.spool.is_none(), "the variable for it was left empty");
+}
+
+#[test]
+fn mistakes_about_shared_spools_say_what_is_wrong() {
+    let table = [
+        ("", "`url` is missing in `spool` of [ingress.uploads]"),
+        ("url = \"gs://in\"", "`gs://in` is not a place for objects"),
+        ("url = \"s3://uploads\", region = \"r\"", "`access_key_id` is missing in `spool` of"),
+        (
+            "url = \"file://in\", path = \"up\"",
+            "unknown key `path` in `spool` of [ingress.uploads]",
+        ),
+        (
+            "url = \"s3://uploads\", region = \"r\", secret_access_key = \"${password}\", \
+             access_key_id = \"hunter2\"",
+            "`access_key_id` has to come from a secret variable",
+        ),
+    ];
+    for (spool, words) in table {
+        let shown = refused(&with_spool(spool));
+        assert!(shown.contains(words), "no {words:?} in:\n{shown}");
+    }
+}
+
+#[test]
+fn uploads_that_stay_with_their_replica_are_worth_a_note_where_there_may_be_several() {
+    let mut own = read(COST_MANAGEMENT);
+    assert!(notes(&own).is_empty(), "the embedded log has one replica");
+    own.broker.bootstrap = Some("kafka:9092".to_owned());
+    assert_eq!(notes(&own).len(), 1);
+    assert!(notes(&own)[0].contains("[ingress.uploads]"), "{:?}", notes(&own));
+    let mut shared = read(&with_spool("url = \"file:///shared\""));
+    shared.broker.bootstrap = own.broker.bootstrap;
+    assert!(notes(&shared).is_empty());
+}

@@ -244,7 +244,7 @@ async fn stores_that_open_at_once_bring_the_schema_up_once() -> Tested {
     while let Some(task) = tasks.join_next().await {
         task??;
     }
-    let steps = "SELECT count(*) = 1 AND min(version) = 1 FROM tidemill_schema_history";
+    let steps = "SELECT count(*) = 2 AND max(version) = 2 FROM tidemill_schema_history";
     until(&own.client().await?, steps).await?;
     own.remove().await
 }

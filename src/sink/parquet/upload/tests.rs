@@ -1,5 +1,5 @@
 //! Responsible for: settling on durable objects only, and outlasting an outage.
-//! Not responsible for: the store (`root`).
+//! Not responsible for: the store (`spool::objects`).
 
 use std::io::Write;
 use std::path::Path;
@@ -39,7 +39,7 @@ fn object(folder: &Path, path: &str, rows: u64) -> FinishedObject {
 }
 
 fn context(folder: &Path) -> (UploadContext, Arc<Instruments>) {
-    let root = ObjectRoot::open(folder.join("lake").to_str().unwrap()).unwrap();
+    let root = ObjectRoot::open(folder.join("lake").to_str().unwrap(), None).unwrap();
     let instruments = Arc::new(Instruments::default());
     let clock = Arc::new(ManualClock::default());
     let context = UploadContext::new("lake".into(), root, clock, instruments.clone());

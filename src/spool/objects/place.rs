@@ -1,7 +1,7 @@
 //! Where objects lie, read from a URL.
 //!
 //! Responsible for: telling folders from buckets, and refusing URLs that name neither.
-//! Not responsible for: whether they exist (`root`), or who may use them (`s3`).
+//! Not responsible for: whether they exist (`objects`), or who may use them (`s3`).
 
 use std::path::PathBuf;
 

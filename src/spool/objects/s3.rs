@@ -2,7 +2,7 @@
 //!
 //! Responsible for: a client that takes everything from the topology (no keys, no region and no
 //! proxy of the environment or the machine), and saying in words what S3 refuses and what to do.
-//! Not responsible for: putting objects (`root`), or trying again for long (`upload`).
+//! Not responsible for: putting and reading objects (`objects`), or trying again for long.
 
 use std::iter;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use object_store::{ClientOptions, RetryConfig};
 use reqwest::redirect;
 use secrecy::ExposeSecret;
 
-use crate::sink::config::S3Access;
+use crate::spool::objects::S3Access;
 
 /// Time to establish one connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,8 +46,8 @@ const ADVICE: [(&[&str], &str); 5] = [
     (&["RequestTimeTooSkewed"], "correct the clock of this machine"),
     (
         &["AccessDenied", "403 ", "401 "],
-        "allow the key s3:ListBucket on the bucket, and s3:PutObject, s3:DeleteObject and \
-         s3:AbortMultipartUpload on its objects",
+        "allow the key s3:ListBucket on the bucket, and s3:PutObject, s3:DeleteObject, \
+         s3:AbortMultipartUpload and, for a spool, s3:GetObject on its objects",
     ),
 ];
 

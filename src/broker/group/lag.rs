@@ -104,6 +104,13 @@ impl PartitionLag {
         noted.lag.settled(processed + failed);
     }
 
+    /// So many events were applied, which have no other outcome.
+    pub fn applied(&self, events: u64) {
+        let mut noted = self.lock();
+        noted.processed += events;
+        noted.lag.settled(events);
+    }
+
     /// The partition ends at `end`.
     pub fn see_end(&self, end: Offset, now: i64) {
         self.lock().lag.see_end(end, now);
@@ -166,6 +173,19 @@ mod tests {
         assert_eq!(lags.assigned(), [partition(0)], "there is one place for both");
         drop((assignment, next));
         assert!(lags.read(6_000).is_empty() && lags.assigned().is_empty());
+    }
+
+    #[test]
+    fn events_that_were_applied_count_and_those_left_are_as_old_as_they_are() {
+        let lags = Lags::default();
+        let place = lags.of(&partition(0));
+        place.see_end(Offset(3), 1_000);
+        place.look(glance(0, 400), InFlight::default(), 1_000);
+        assert_eq!(lags.read(1_000)[0].behind, Behind { records: 3, millis: 600 });
+        place.applied(2);
+        place.look(glance(2, 900), InFlight::default(), 1_000);
+        let read = lags.read(1_000).remove(0);
+        assert_eq!((read.behind, read.processed), (Behind { records: 1, millis: 100 }, 2));
     }
 
     #[test]
