@@ -135,7 +135,7 @@ impl ConsumerConfig {
     }
 }
 
-/// Hears of changes of the assignment, inside [`Consumer::poll`].
+/// Hears of changes of the assignment, inside [`Consumer::poll`] and [`Consumer::poll_runs`].
 pub trait Rebalance: Send {
     /// These partitions were added. They are paused; nothing of them is delivered before
     /// [`Consumer::seek`] and [`Consumer::resume`].
@@ -159,10 +159,63 @@ pub enum Polled {
     Idle,
 }
 
+/// Records of one partition that came one after the other, in offset order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Where they lie.
+    pub partition: TopicPartition,
+    /// The records; there is at least one in every run that is handed over.
+    pub records: Vec<LogRecord>,
+    /// Their bytes (keys, values and headers) together.
+    pub bytes: usize,
+}
+
+impl Run {
+    /// A run without records yet; so many will probably come.
+    pub fn expecting(records: usize, partition: TopicPartition) -> Self {
+        Self { partition, records: Vec::with_capacity(records), bytes: 0 }
+    }
+
+    /// A run of these records.
+    pub fn of(partition: TopicPartition, records: Vec<LogRecord>) -> Self {
+        let bytes = bytes_of(&records);
+        Self { partition, records, bytes }
+    }
+
+    /// Adds the next record.
+    pub fn push(&mut self, record: LogRecord) {
+        self.bytes += record.size();
+        self.records.push(record);
+    }
+
+    /// Leaves out records.
+    pub fn retain(&mut self, keep: impl FnMut(&LogRecord) -> bool) {
+        let before = self.records.len();
+        self.records.retain(keep);
+        if self.records.len() < before {
+            self.bytes = bytes_of(&self.records);
+        }
+    }
+}
+
+fn bytes_of(records: &[LogRecord]) -> usize {
+    records.iter().map(LogRecord::size).sum()
+}
+
 /// Reads assigned partitions. Used by one thread at a time.
 pub trait Consumer: Send {
     /// Waits at most `wait` for the next record; serves rebalances.
     fn poll(&mut self, wait: Duration) -> Result<Polled, BrokerError>;
+
+    /// Does what polling again and again would do, for less: waits at most `wait` for the next
+    /// record, and adds it to `runs` together with those that follow it without waiting, at most
+    /// `most` in all. What is in `runs` came before an error that is returned.
+    fn poll_runs(
+        &mut self,
+        wait: Duration,
+        most: usize,
+        runs: &mut Vec<Run>,
+    ) -> Result<(), BrokerError>;
 
     /// Stops delivery from these partitions. Records that the client has prefetched are fetched
     /// again after [`Consumer::resume`].

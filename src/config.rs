@@ -88,6 +88,9 @@ pub struct Limits {
     pub buffer_bytes: u64,
     /// Records buffered per partition before it is paused; it resumes at half of them.
     pub buffer_records: usize,
+    /// Bytes buffered over all partitions of a source. Half of them are divided evenly, the other
+    /// half goes to whichever partitions need more than their part.
+    pub buffer_total: u64,
     /// Most records of one batch.
     pub batch_records: usize,
     /// Most bytes of one batch; a single larger record makes a batch of its own.
@@ -111,6 +114,7 @@ impl Default for Limits {
         Self {
             buffer_bytes: 8 << 20,
             buffer_records: 10_000,
+            buffer_total: 64 << 20,
             batch_records: 256,
             batch_bytes: 1 << 20,
             in_flight_records: 10_000,

@@ -16,5 +16,5 @@ pub mod record;
 pub use body::{Blob, Body, Columns};
 pub use coordinates::{Epoch, Offset, Partition, Topic, TopicPartition};
 pub use identity::{Digest, ManifestKey, MemberId, NodeName, PipelineName};
-pub use outcome::{Failure, FailureClass, Outcome};
+pub use outcome::{Failure, FailureClass, Outcome, Tally};
 pub use record::{Fields, Headers, LogRecord, Metadata, Record, SourceBatch, SourceRef};

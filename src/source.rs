@@ -14,6 +14,7 @@
 
 pub mod config;
 pub mod ingress;
+mod open_batch;
 pub mod partition_consumer;
 pub mod replay;
 pub mod start;

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use actix::{Arbiter, System};
 use tidemill::broker::group::{
-    Assignment, AssignmentContext, AssignmentEvent, BufferLimits, PartitionActors, PollOrders,
-    PollSettings, PollThread,
+    Assignment, AssignmentContext, AssignmentEvent, BufferBudget, BufferLimits, PartitionActors,
+    PollOrders, PollSettings, PollThread,
 };
 use tidemill::broker::{Broker, ConsumerConfig, Start};
 use tidemill::model::Topic;
@@ -45,6 +45,7 @@ const LOOK: Duration = Duration::from_millis(1);
 const BATCH_BYTES: usize = 1 << 20;
 const IN_FLIGHT: usize = 10_000;
 const BUFFER: BufferLimits = BufferLimits { bytes: 8 << 20, records: 10_000 };
+const BUFFERS: usize = 64 << 20;
 const COMMIT_INTERVAL: Duration = Duration::from_millis(500);
 const DRAIN: Duration = Duration::from_secs(30);
 const HANG_LIMIT: Duration = Duration::from_secs(60);
@@ -125,6 +126,7 @@ async fn run(
             in_flight_records: IN_FLIGHT,
             buffer: BUFFER,
         },
+        buffers: BufferBudget::new(BUFFERS),
         starts: Arc::new(starts),
         orders,
         lanes: Arc::new(Lanes::new(pool.addresses())),
@@ -192,7 +194,7 @@ async fn measure(instruments: &Instruments, escalation: &Escalation, count: u64)
     if bad() > 0 || good() != count {
         return Err(format!("{} records are fine, {} are not", good(), bad()).into());
     }
-    let buffers = BUFFER.bytes * usize::try_from(PARTITIONS)?;
+    let buffers = BUFFERS.min(BUFFER.bytes * usize::try_from(PARTITIONS)?);
     let note = format!("queues may hold {} MB", (PREFETCH + buffers) / 1_000_000);
     Ok(sample.with_note(note))
 }

@@ -124,8 +124,8 @@ impl Worker<Owed<Input>> for Settle {
         if last.is_none_or(|last| std::mem::replace(last, offset) >= offset) {
             self.disordered.fetch_add(1, Ordering::Relaxed);
         }
-        if let Some(claim) = desk.finish() {
-            claim.duty.settle(Outcome::Delivered);
+        if let Some(duty) = desk.finish() {
+            duty.settle(Outcome::Delivered);
         }
     }
 

@@ -58,8 +58,8 @@ struct Settle;
 impl Worker<Owed<Input>> for Settle {
     fn item(&mut self, item: Owed<Input>, desk: &Desk<Owed<Input>>) {
         black_box(&item.value);
-        if let Some(claim) = desk.finish() {
-            claim.duty.settle(Outcome::Delivered);
+        if let Some(duty) = desk.finish() {
+            duty.settle(Outcome::Delivered);
         }
     }
 

@@ -7,6 +7,7 @@
 //! stage 2 a manifest aggregator (`completion`).
 
 pub mod assignment;
+pub mod budget;
 pub mod buffer;
 pub mod lag;
 pub mod poll;
@@ -14,6 +15,7 @@ pub mod poll;
 pub use assignment::{
     Assignment, AssignmentContext, AssignmentEvent, Drained, PartitionActors, PartitionMessage,
 };
+pub use budget::BufferBudget;
 pub use buffer::{BufferLimits, Fill, PartitionBuffer};
 pub use lag::{InFlight, Lags, PartitionLag, PartitionReading};
 pub use poll::{PollOrders, PollSettings, PollThread};

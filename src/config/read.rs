@@ -190,6 +190,7 @@ impl<'a> Reader<'a> {
         let limits = Limits {
             buffer_bytes: group.get("buffer_bytes", &SIZE, or.buffer_bytes),
             buffer_records: group.get("buffer_records", &COUNT, or.buffer_records),
+            buffer_total: group.get("buffer_total", &SIZE, or.buffer_total),
             batch_records: group.get("batch_records", &COUNT, or.batch_records),
             batch_bytes: group.get("batch_bytes", &SIZE, or.batch_bytes),
             in_flight_records: group.get("in_flight_records", &COUNT, or.in_flight_records),

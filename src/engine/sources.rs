@@ -12,8 +12,8 @@ use actix::Arbiter;
 use tokio::sync::oneshot;
 
 use crate::broker::group::{
-    Assignment, AssignmentContext, AssignmentEvent, BufferLimits, PartitionActors, PollOrders,
-    PollSettings, PollThread,
+    Assignment, AssignmentContext, AssignmentEvent, BufferBudget, BufferLimits, PartitionActors,
+    PollOrders, PollSettings, PollThread,
 };
 use crate::broker::{ConsumerConfig, Start};
 use crate::engine::{Context, EngineError};
@@ -161,17 +161,21 @@ pub fn strangers(graph: &Graph, source: usize) -> BTreeSet<String> {
 /// there leaves the assignment of the source's topic alone.
 pub fn start(context: &Context, inflow: &Inflow<'_>) -> Result<[RunningGroup; 2], EngineError> {
     let Inflow { name, source, .. } = inflow;
+    let total = usize::try_from(context.config.limits.buffer_total).unwrap_or(usize::MAX);
+    let buffers = BufferBudget::new(total);
     let own = Membership {
         group: source.group.clone(),
         topic: source.topic.clone(),
         start: source.start,
         intake: Intake::Topic((*name).clone()),
+        buffers: buffers.clone(),
     };
     let replays = Membership {
         group: format!("{}.replay.{name}", source.group),
         topic: inflow.replays.clone(),
         start: Start::Earliest,
         intake: Intake::Replays((*name).clone()),
+        buffers,
     };
     Ok([member(context, inflow, own)?, member(context, inflow, replays)?])
 }
@@ -182,6 +186,7 @@ struct Membership {
     topic: Topic,
     start: Start,
     intake: Intake,
+    buffers: Arc<BufferBudget>,
 }
 
 fn member(
@@ -189,10 +194,11 @@ fn member(
     inflow: &Inflow<'_>,
     membership: Membership,
 ) -> Result<RunningGroup, EngineError> {
-    let Membership { group, topic, start, intake } = membership;
+    let Membership { group, topic, start, intake, buffers } = membership;
     let joined = join(context, &group, vec![topic], inflow.source.assignor)?;
     let shared = Arc::new(SourceContext {
         settings: settings(context),
+        buffers,
         starts: Arc::new(resolver(context, &joined, &group, start)),
         orders: joined.orders.clone(),
         lanes: inflow.lanes.clone(),

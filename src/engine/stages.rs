@@ -23,9 +23,9 @@ use crate::progress::obligation::Owed;
 use crate::progress::retry::RetryPolicy;
 use crate::runtime::escalation::Ending;
 use crate::runtime::inbox::{Address, inbox};
-use crate::runtime::lanes::{Claim, Input, LaneBatch, Lanes};
+use crate::runtime::lanes::{Input, LaneBatch, Lanes, Origin};
 use crate::runtime::node::Failed;
-use crate::runtime::pool::{OnClaim, Pool, PoolSpec, WorkerFactory};
+use crate::runtime::pool::{Claim, OnClaim, Pool, PoolSpec, WorkerFactory};
 use crate::runtime::supervisor::{Child, ChildSpec, supervise};
 use crate::topology::{Feed, Graph, NodeKind, Stage, Target};
 
@@ -133,13 +133,18 @@ impl Builder<'_> {
     }
 
     /// Settles a record that no worker will settle.
-    fn give_up(&self, node: NodeName, class: FailureClass, what: &'static str) -> OnClaim<Claim> {
+    fn give_up(
+        &self,
+        node: NodeName,
+        class: FailureClass,
+        what: &'static str,
+    ) -> OnClaim<Owed<Input>> {
         let (failures, instruments) = (self.failures.clone(), self.context.instruments.clone());
-        Arc::new(move |_lane, claim: Claim| {
+        Arc::new(move |_lane, claim: Claim<Owed<Input>>| {
             if class == FailureClass::HUNG {
                 instruments.hung.add(1);
             }
-            let Claim { source, meta, duty } = claim;
+            let Claim { duty, origin: Origin { source, meta } } = claim;
             let failure = Failure::poison(class.clone(), format!("{node} {what}"));
             let node = node.clone();
             let failed = Failed { source, meta, node, failure, attempts: 1, duty };

@@ -45,6 +45,45 @@ impl fmt::Display for Outcome {
     }
 }
 
+/// How many records ended how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally([u64; 4]);
+
+impl Tally {
+    /// Counts `count` more records with this outcome.
+    pub fn add(&mut self, outcome: Outcome, count: u64) {
+        self.0[outcome as usize] += count;
+    }
+
+    /// Counts what another one has counted.
+    pub fn merge(&mut self, other: &Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(own, count)| *own += count);
+    }
+
+    /// Records with this outcome.
+    pub fn of(&self, outcome: Outcome) -> u64 {
+        self.0[outcome as usize]
+    }
+
+    /// Records that did not fail: delivered, or left out by a program.
+    pub fn good(&self) -> u64 {
+        self.of(Outcome::Delivered) + self.of(Outcome::Filtered)
+    }
+
+    /// All records.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}
+
+impl FromIterator<Outcome> for Tally {
+    fn from_iter<I: IntoIterator<Item = Outcome>>(outcomes: I) -> Self {
+        let mut tally = Self::default();
+        outcomes.into_iter().for_each(|outcome| tally.add(outcome, 1));
+        tally
+    }
+}
+
 /// Short machine-readable name of what went wrong with a record, as it appears in the headers of
 /// a dead letter and in `accept` of a topology: `undecodable`, `unmatched`, `too_large`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

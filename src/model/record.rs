@@ -55,10 +55,24 @@ pub struct SourceBatch {
 
 /// One record of a [`SourceBatch`]: keeps the original bytes reachable for as long as anything
 /// made from them is in flight, without an allocation per record.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct SourceRef {
     batch: Arc<SourceBatch>,
     index: u32,
+}
+
+impl Clone for SourceRef {
+    fn clone(&self) -> Self {
+        Self { batch: self.batch.clone(), index: self.index }
+    }
+
+    /// Counts the batch only if it is another one.
+    fn clone_from(&mut self, other: &Self) {
+        if !Arc::ptr_eq(&self.batch, &other.batch) {
+            self.batch = other.batch.clone();
+        }
+        self.index = other.index;
+    }
 }
 
 impl SourceRef {
@@ -142,8 +156,69 @@ impl Record {
         Self { source, meta, fields, body: Body::Empty }
     }
 
+    /// The record as it lies in the log: its fields are the bytes of the value.
+    pub fn as_read(source: SourceRef, meta: Arc<Metadata>) -> Self {
+        let value = source.record().value.clone().unwrap_or_default();
+        Self::from_source(source, meta, Fields::Raw(value))
+    }
+
+    /// Whether it is what [`Record::as_read`] makes of its source and what it is part of. Compares
+    /// where the bytes lie, so it costs the same whatever their number.
+    pub fn is_as_read(&self) -> bool {
+        let (Fields::Raw(fields), Body::Empty) = (&self.fields, &self.body) else { return false };
+        match &self.source.record().value {
+            Some(value) => fields.as_ptr_range() == value.as_ptr_range(),
+            None => fields.is_empty(),
+        }
+    }
+
     /// Key of the source record.
     pub fn key(&self) -> Option<&Bytes> {
         self.source.record().key.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(value: Option<Bytes>) -> Arc<SourceBatch> {
+        let record =
+            LogRecord { offset: Offset(7), timestamp: None, key: None, value, headers: Vec::new() };
+        let records = vec![record.clone(), record];
+        Arc::new(SourceBatch { origin: TopicPartition::new("orders", 0), epoch: Epoch(1), records })
+    }
+
+    fn as_read(value: Option<Bytes>) -> Record {
+        Record::as_read(SourceRef::new(batch(value), 0), Arc::default())
+    }
+
+    #[test]
+    fn a_record_is_as_it_was_read_until_somebody_changes_it() {
+        let values = [Some(Bytes::from(vec![1, 2, 3])), Some(Bytes::new()), None];
+        assert!(values.map(as_read).iter().all(Record::is_as_read));
+        let read = as_read(Some(Bytes::from(vec![1, 2, 3])));
+        assert!(read.is_as_read());
+
+        let equal = Fields::Raw(Bytes::from(vec![1, 2, 3]));
+        assert!(!Record { fields: equal, ..read.clone() }.is_as_read());
+        let shorter = Fields::Raw(read.source.record().value.as_ref().unwrap().slice(..2));
+        assert!(!Record { fields: shorter, ..read.clone() }.is_as_read());
+        let tree = Fields::Tree(vrl::value::Value::Null);
+        assert!(!Record { fields: tree, ..read.clone() }.is_as_read());
+        let body = Body::Bytes(Bytes::new());
+        assert!(!Record { body, ..read }.is_as_read());
+    }
+
+    #[test]
+    fn a_reference_that_moves_within_its_batch_counts_nothing() {
+        let (one, other) = (batch(None), batch(None));
+        let mut reference = SourceRef::new(one.clone(), 0);
+        let within = SourceRef::new(one.clone(), 1);
+        reference.clone_from(&within);
+        assert_eq!((reference.index, Arc::strong_count(&one)), (1, 3));
+        reference.clone_from(&SourceRef::new(other.clone(), 0));
+        assert_eq!((reference.index, Arc::strong_count(&one)), (0, 2));
+        assert!(Arc::ptr_eq(&reference.batch, &other));
     }
 }

@@ -97,6 +97,20 @@ impl DeadLetterLimit {
             _ => share,
         }
     }
+
+    /// Takes so many outcomes in a row that are no dead letters.
+    pub fn observe_good(&mut self, count: u64) {
+        if count == 0 {
+            return;
+        }
+        self.in_a_row = 0;
+        if let Some(window) = &mut self.window {
+            // After that many nothing else is left in it.
+            for _ in 0..count.min(u64::from(window.limit.sample)) {
+                window.push(false);
+            }
+        }
+    }
 }
 
 /// The latest outcomes, as bits in a ring.

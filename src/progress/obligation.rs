@@ -5,8 +5,8 @@
 //! *abandoned*.
 //! Not responsible for: offsets (`tracker`) or what a closed scope leads to (its [`OnClose`]).
 //!
-//! A source opens one [`Scope`] per batch with one slot per record, so there is no allocation per
-//! record. Fan-out forks a part; a manifest member or a receipt nests a scope of its own under a
+//! A source opens one [`Scope`] per batch and lane with one slot per record, so there is no
+//! allocation per record. Fan-out forks a part; a manifest member or a receipt nests a scope of its own under a
 //! part. The idea of acknowledgement as a value with `Drop` is Vector's "finalizers"; slots, the
 //! order of outcomes and nesting are ours.
 //!
@@ -27,8 +27,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::model::Outcome;
 use crate::model::event::MemberFacts;
+use crate::model::{Outcome, Tally};
 
 /// Bits of a slot that hold the worst outcome so far; the rest counts open parts.
 const OUTCOME_BITS: u32 = 2;
@@ -69,6 +69,27 @@ pub trait OnClose: Send + Sync {
 pub trait Wake: Send + Sync {
     /// The scope is closed. Cheap, and never blocks.
     fn wake(&self);
+}
+
+/// Wakes when all of several scopes are closed, for records that are looked at together.
+pub struct WakeTogether {
+    open: AtomicUsize,
+    wake: Arc<dyn Wake>,
+}
+
+impl WakeTogether {
+    /// Calls `wake` once it was woken itself by `scopes` scopes.
+    pub fn new(scopes: usize, wake: Arc<dyn Wake>) -> Self {
+        Self { open: AtomicUsize::new(scopes), wake }
+    }
+}
+
+impl Wake for WakeTogether {
+    fn wake(&self) {
+        if self.open.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.wake.wake();
+        }
+    }
 }
 
 /// The slots of records that were handed out together.
@@ -114,6 +135,11 @@ impl Scope {
     /// The outcome of a slot, or `None` while a part of it is in flight.
     pub fn outcome(&self, slot: u32) -> Option<Outcome> {
         closed(self.slots[slot as usize].load(Ordering::Acquire))
+    }
+
+    /// How those slots ended that are closed.
+    pub fn tally(&self) -> Tally {
+        self.slots.iter().filter_map(|slot| closed(slot.load(Ordering::Acquire))).collect()
     }
 
     /// Number of slots.

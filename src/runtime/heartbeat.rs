@@ -50,6 +50,13 @@ impl Pulse {
         self.0.busy.store(true, Ordering::Release);
     }
 
+    /// Something to do came in, and nobody looked at the clock: silence counts from the next look
+    /// on. For those who get something to do far more often than anybody looks.
+    pub fn busy_untimed(&self) {
+        self.0.last_beat.store(UNTIMED, Ordering::Relaxed);
+        self.0.busy.store(true, Ordering::Release);
+    }
+
     /// Nothing to do any more: silence is fine.
     pub fn idle(&self) {
         self.0.busy.store(false, Ordering::Release);
@@ -224,6 +231,18 @@ mod tests {
         assert!(monitor.stalled(at(300)).is_empty(), "silence starts to count with this look");
         assert!(monitor.stalled(at(310)).is_empty());
         assert_eq!(names(&monitor.stalled(at(311))), ["held back"]);
+    }
+
+    #[test]
+    fn whoever_gets_something_to_do_without_the_time_is_silent_from_the_next_look_on() {
+        let monitor = Monitor::new();
+        let pulse = monitor.watch("worker", LIMIT);
+        pulse.busy_untimed();
+        assert!(monitor.stalled(at(100)).is_empty(), "silence starts to count with this look");
+        assert!(monitor.stalled(at(110)).is_empty());
+        assert_eq!(names(&monitor.stalled(at(111))), ["worker"]);
+        pulse.busy_untimed();
+        assert!(monitor.stalled(at(112)).is_empty(), "it has something else to do");
     }
 
     #[test]

@@ -77,34 +77,44 @@ impl ScopeId {
 
 /// The obligations that are open while a stage commits an input record.
 pub struct Duties {
-    open: Vec<Obligation>,
+    input: Obligation,
+    /// Below the input record, in the order of their ids. Most records cross no border, and then
+    /// nothing is allocated.
+    nested: Vec<Obligation>,
 }
 
 impl Duties {
     /// Starts with the duty of the input record.
     pub fn new(input: Obligation) -> Self {
-        Self { open: vec![input] }
+        Self { input, nested: Vec::new() }
     }
 
     /// Puts a scope of its own under `parent`; its id is the next in order.
     pub fn nest(&mut self, parent: ScopeId, on_close: Box<dyn OnClose>, collects: bool) {
         let nested = self.part(parent).nest(on_close, collects);
-        self.open.push(nested);
+        self.nested.push(nested);
     }
 
     /// A further part of the duty of `scope`.
     pub fn part(&self, scope: ScopeId) -> Obligation {
-        self.open[scope.0 as usize].fork()
+        self.open(scope).fork()
     }
 
     /// Leaves facts with the member that `scope` belongs to.
     pub fn note(&self, scope: ScopeId, facts: MemberFacts) {
-        self.open[scope.0 as usize].note(facts);
+        self.open(scope).note(facts);
     }
 
     /// The obligations themselves, innermost first, to be settled once all parts are handed out.
     pub fn into_innermost_first(self) -> impl Iterator<Item = Obligation> {
-        self.open.into_iter().rev()
+        self.nested.into_iter().rev().chain([self.input])
+    }
+
+    fn open(&self, scope: ScopeId) -> &Obligation {
+        match scope.0.checked_sub(1) {
+            None => &self.input,
+            Some(nested) => &self.nested[nested as usize],
+        }
     }
 }
 

@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! Address ─▶ [ bounded inbox ] ─▶ desk: rest of the batch ──▶ worker, on the lane's thread
-//!                                       claim of the item at hand ◀── worker, panic or check
+//!                                       duty of the item at hand ◀─── worker, panic or check
 //! ```
 //!
 //! The batch that is worked on lies on a shared desk, not on the thread's stack. When an item
@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-pub use self::desk::{Claimable, Desk};
+pub use self::desk::{Claim, Claimable, Desk};
 use self::lane::{Lane, Shared};
 use crate::runtime::clock::{Monotonic, SharedClock};
 use crate::runtime::inbox::Address;
@@ -55,7 +55,7 @@ impl fmt::Display for LaneId {
 /// Does the work of a lane. Built on the lane's thread, and again after each panic or hang.
 pub trait Worker<J: Claimable>: Send {
     /// Works on one item. Before anything of it becomes visible outside, and in any case before
-    /// returning, it has to call [`Desk::finish`]: with the claim it may go on; without one the
+    /// returning, it has to call [`Desk::finish`]: with the duty it may go on; without one the
     /// item has been settled by somebody else, and everything made from it has to be dropped.
     ///
     /// During long work it calls [`Desk::beat`] now and then, and [`Desk::protect`] around waiting
@@ -71,7 +71,7 @@ pub trait Worker<J: Claimable>: Send {
 pub type WorkerFactory<J> = Arc<dyn Fn(LaneId) -> Box<dyn Worker<J>> + Send + Sync>;
 
 /// Takes the claim of an item that no worker will settle. Must not block, and not panic.
-pub type OnClaim<C> = Arc<dyn Fn(LaneId, C) + Send + Sync>;
+pub type OnClaim<J> = Arc<dyn Fn(LaneId, Claim<J>) + Send + Sync>;
 
 /// What a pool needs to know.
 pub struct PoolSpec<J: Claimable> {
@@ -81,7 +81,7 @@ pub struct PoolSpec<J: Claimable> {
     pub lanes: usize,
     /// Batches that may wait in the inbox of a lane; at least one.
     pub inbox_capacity: usize,
-    /// How long an item may go without a beat.
+    /// How long an item may go without a beat, from the first [`Pool::check`] that finds it.
     pub hang_limit: Duration,
     /// Hung threads that are put up with at the same time.
     pub max_hung: usize,
@@ -90,9 +90,9 @@ pub struct PoolSpec<J: Claimable> {
     /// Builds workers.
     pub worker: WorkerFactory<J>,
     /// Gets the claim of an item whose worker panicked, on the lane's thread.
-    pub on_panicked: OnClaim<J::Claim>,
+    pub on_panicked: OnClaim<J>,
     /// Gets the claim of an item that hung, on the thread that called [`Pool::check`].
-    pub on_hung: OnClaim<J::Claim>,
+    pub on_hung: OnClaim<J>,
 }
 
 /// What a pool cannot mend by itself.

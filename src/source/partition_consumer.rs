@@ -1,15 +1,16 @@
 //! One assigned partition: from its buffer to the lanes, and from outcomes to commits.
 //!
 //! **Role** hands out the records of one partition and commits what is done, without a gap.
-//! **Owns** the offset tracker of its epoch, the buffer, and the scopes that are still open.
+//! **Owns** the offset tracker of its epoch, the buffer, and the batches that are still open.
 //! **Receives** [`PartitionMessage`]s; wakes from the buffer and from closed scopes; a tick.
 //! **Sends** batches to the lanes of the first stage; begin and commit orders to the poll thread.
 //! **On failure** its supervisor builds a new one, which begins again under a new epoch at the
 //! committed offset. An abandoned record is such a failure: somebody has to read it again.
 //!
-//! Responsible for: intake within the limits, and moving outcomes into the tracker.
-//! Not responsible for: which offset may be committed (`progress::tracker`), where to begin
-//! (`progress::positions`), or when a dead-letter limit is reached (`progress::dead_letters`).
+//! Responsible for: intake within the limits, and when outcomes are moved into the tracker.
+//! Not responsible for: what is open of a batch (`open_batch`), which offset may be committed
+//! (`progress::tracker`), where to begin (`progress::positions`), or when a dead-letter limit is
+//! reached (`progress::dead_letters`).
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,22 +22,21 @@ use futures_util::stream;
 use tokio::sync::{Notify, oneshot};
 
 use crate::broker::group::{
-    BufferLimits, Drained, InFlight, Lags, PartitionBuffer, PartitionLag, PartitionMessage,
-    PollOrders,
+    BufferBudget, BufferLimits, Drained, InFlight, Lags, PartitionBuffer, PartitionLag,
+    PartitionMessage, PollOrders,
 };
-use crate::model::{
-    Epoch, Fields, LogRecord, Offset, Outcome, Record, SourceBatch, TopicPartition,
-};
+use crate::model::{Epoch, Offset, TopicPartition};
 use crate::progress::dead_letters::DeadLetterLimit;
 use crate::progress::lag::Glance;
-use crate::progress::obligation::{Owed, Scope, Wake};
+use crate::progress::obligation::Wake;
 use crate::progress::tracker::OffsetTracker;
 use crate::runtime::clock::SharedClock;
 use crate::runtime::escalation::{Ending, Escalation};
 use crate::runtime::exit::Lifeline;
 use crate::runtime::fault::{self, Guard};
-use crate::runtime::inbox::Inbox;
-use crate::runtime::lanes::{Input, LaneBatch, Lanes};
+use crate::runtime::inbox::{Address, Inbox};
+use crate::runtime::lanes::{LaneBatch, Lanes};
+use crate::source::open_batch::{Collected, OpenBatch, Taken};
 use crate::source::replay::Intake;
 use crate::source::start::{Beginning, StartResolver};
 use crate::source::watchdog::{EmptyTails, LOOK_EVERY, Seen, Watchdog};
@@ -62,6 +62,8 @@ pub struct SourceSettings {
 pub struct SourceContext {
     /// Limits and times.
     pub settings: SourceSettings,
+    /// What the buffers of all partitions may hold together.
+    pub buffers: Arc<BufferBudget>,
     /// Finds out where a partition begins.
     pub starts: Arc<StartResolver>,
     /// Orders to the poll thread.
@@ -108,17 +110,6 @@ enum Look {
     Closed,
     /// All, so that a slow record holds back no outcome before it for longer than a tick.
     Everything,
-}
-
-/// Records that were handed out together.
-struct OpenBatch {
-    scope: Arc<Scope>,
-    batch: Arc<SourceBatch>,
-    /// Slots whose outcome is in the tracker already.
-    collected: Vec<bool>,
-    left: usize,
-    /// When they were handed out, in milliseconds since the Unix epoch.
-    since: i64,
 }
 
 /// What exists once the beginning is known.
@@ -195,7 +186,8 @@ impl PartitionConsumer {
         };
         let epoch = self.context.mint_epoch();
         let limits = self.context.settings.buffer;
-        let buffer = Arc::new(PartitionBuffer::new(epoch, limits, self.activity.0.clone()));
+        let (budget, filled) = (&self.context.buffers, self.activity.0.clone());
+        let buffer = Arc::new(PartitionBuffer::sharing(epoch, limits, budget, filled));
         self.running = Some(Running {
             buffer: buffer.clone(),
             tracker: OffsetTracker::new(epoch, offset),
@@ -220,14 +212,13 @@ impl PartitionConsumer {
 
     fn collect(&mut self, look: Look, ctx: &mut Context<Self>) {
         let Some(running) = &mut self.running else { return };
-        let mut outcomes = Vec::new();
+        let mut collected = Collected::default();
         for open in &mut running.open {
-            if look == Look::Closed && !open.scope.is_closed() {
-                continue;
+            if look == Look::Everything || open.is_closed() {
+                open.collect(&mut running.tracker, &mut collected);
             }
-            open.collect(&mut running.tracker, &mut outcomes);
         }
-        running.open.retain(|open| open.left > 0);
+        running.open.retain(|open| !open.is_collected());
         if running.tracker.abandoned() {
             self.context.instruments.abandoned.add(1);
             self.lifeline.fail(format!(
@@ -236,31 +227,29 @@ impl PartitionConsumer {
             ));
             ctx.stop();
         }
-        self.observe(&outcomes);
+        self.observe(&collected);
     }
 
-    fn observe(&self, outcomes: &[Outcome]) {
-        if outcomes.is_empty() {
+    fn observe(&self, collected: &Collected) {
+        if collected.tally().total() == 0 {
             return;
         }
-        self.lag.settled(outcomes);
-        outcomes.iter().for_each(|outcome| self.context.instruments.outcome(*outcome));
+        self.lag.settled(collected.tally());
+        self.context.instruments.outcomes(collected.tally());
         if self.context.intake.is_replay() {
             return;
         }
         let limit = &self.context.dead_letter_limit;
         let mut limit = limit.lock().unwrap_or_else(PoisonError::into_inner);
-        for outcome in outcomes {
-            if let Some(exceeded) = limit.observe(*outcome) {
-                self.context.escalation.raise(Ending::Policy, exceeded.to_string());
-            }
+        if let Some(exceeded) = collected.observe(&mut limit) {
+            self.context.escalation.raise(Ending::Policy, exceeded.to_string());
         }
     }
 
     fn look_at_lag(&self) {
         let Some(running) = &self.running else { return };
         let oldest = running.open.front();
-        let since = oldest.map(|open| open.since);
+        let since = oldest.map(OpenBatch::since);
         let first = oldest.and_then(OpenBatch::first).or_else(|| running.buffer.first());
         let glance = Glance { first, position: running.tracker.position() };
         let in_flight = InFlight { records: running.tracker.in_flight() as u64, since };
@@ -303,11 +292,20 @@ impl PartitionConsumer {
         if records.is_empty() {
             return;
         }
-        let wake = self.activity.clone();
-        let batch = running.open_batch(&self.context, &self.partition, records, wake);
-        // Nothing is left of replays for other sources, whose scope has closed and wakes us.
-        if !batch.is_empty() {
-            self.send(batch, ctx);
+        running.tracker.track(records.iter().map(|record| record.offset));
+        let taken = Taken {
+            intake: &self.context.intake,
+            entry: self.context.entry,
+            partition: &self.partition,
+            epoch: running.buffer.epoch(),
+            since: self.context.clock.unix_millis(),
+        };
+        let by_lane = self.context.lanes.split_log(records);
+        let (open, batches) = OpenBatch::open(&taken, by_lane, self.activity.clone());
+        running.open.push_back(open);
+        // Where only replays for other sources came, all of it is closed by now, which wakes us.
+        if !batches.is_empty() {
+            self.send(batches, ctx);
         }
     }
 
@@ -349,13 +347,12 @@ impl PartitionConsumer {
         }
     }
 
-    fn send(&mut self, batch: LaneBatch, ctx: &mut Context<Self>) {
+    fn send(&mut self, batches: Vec<(Address<LaneBatch>, LaneBatch)>, ctx: &mut Context<Self>) {
         self.sending = true;
-        let parts = self.context.lanes.split(batch);
         let sent = async move {
-            for (lane, part) in parts {
-                // Closed means that the pipeline is stopping: the part is abandoned with it.
-                if lane.send(part).await.is_err() {
+            for (lane, batch) in batches {
+                // Closed means that the pipeline is stopping: the batch is abandoned with it.
+                if lane.send(batch).await.is_err() {
                     return;
                 }
             }
@@ -364,63 +361,6 @@ impl PartitionConsumer {
             actor.sending = false;
             actor.step(Look::Closed, ctx);
         }));
-    }
-}
-
-impl Running {
-    /// Opens a scope over the records and makes them ready for the first stage; those that are
-    /// not for this source are settled here.
-    fn open_batch(
-        &mut self,
-        context: &SourceContext,
-        partition: &TopicPartition,
-        records: Vec<LogRecord>,
-        wake: Arc<Activity>,
-    ) -> LaneBatch {
-        self.tracker.track(records.iter().map(|record| record.offset));
-        let count = records.len();
-        let batch = Arc::new(SourceBatch {
-            origin: partition.clone(),
-            epoch: self.buffer.epoch(),
-            records,
-        });
-        let (scope, duties) = Scope::open_waking(count as u32, wake);
-        let meta = context.intake.metadata();
-        let mut owed = LaneBatch::with_capacity(count);
-        for (index, duty) in duties.into_iter().enumerate() {
-            let Some((source, meta)) = context.intake.open(&batch, index as u32, &meta) else {
-                duty.settle(Outcome::Filtered);
-                continue;
-            };
-            let value = source.record().value.clone().unwrap_or_default();
-            let record = Record::from_source(source, meta, Fields::Raw(value));
-            owed.push(Owed::new(Input { entry: context.entry, record }, duty));
-        }
-        let (collected, since) = (vec![false; count], context.clock.unix_millis());
-        self.open.push_back(OpenBatch { scope, batch, collected, left: count, since });
-        owed
-    }
-}
-
-impl OpenBatch {
-    /// Offset and timestamp of its first record without an outcome.
-    fn first(&self) -> Option<(Offset, Option<i64>)> {
-        let slot = self.collected.iter().position(|collected| !collected)?;
-        let record = &self.batch.records[slot];
-        Some((record.offset, record.timestamp))
-    }
-
-    fn collect(&mut self, tracker: &mut OffsetTracker, outcomes: &mut Vec<Outcome>) {
-        for (slot, record) in self.batch.records.iter().enumerate() {
-            if self.collected[slot] {
-                continue;
-            }
-            let Some(outcome) = self.scope.outcome(slot as u32) else { continue };
-            self.collected[slot] = true;
-            self.left -= 1;
-            tracker.settle(self.batch.epoch, record.offset, outcome);
-            outcomes.push(outcome);
-        }
     }
 }
 

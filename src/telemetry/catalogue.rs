@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::model::Outcome;
+use crate::model::{Outcome, Tally};
 use crate::telemetry::Unavailable;
 
 /// A number that only grows.
@@ -266,14 +266,11 @@ labelled! {
 }
 
 impl Instruments {
-    /// Counts the outcome of a record.
-    pub fn outcome(&self, outcome: Outcome) {
-        match outcome {
-            Outcome::Abandoned => {}
-            Outcome::DeadLettered => self.dead_lettered.add(1),
-            Outcome::Delivered => self.delivered.add(1),
-            Outcome::Filtered => self.filtered.add(1),
-        }
+    /// Counts the outcomes of records. Abandoned is none to the world.
+    pub fn outcomes(&self, tally: &Tally) {
+        self.dead_lettered.add(tally.of(Outcome::DeadLettered));
+        self.delivered.add(tally.of(Outcome::Delivered));
+        self.filtered.add(tally.of(Outcome::Filtered));
     }
 }
 
@@ -304,15 +301,14 @@ mod tests {
     #[test]
     fn each_outcome_has_its_counter_and_abandoned_is_none() {
         let instruments = Instruments::default();
-        for outcome in [
+        let outcomes = [
             Outcome::Abandoned,
             Outcome::DeadLettered,
             Outcome::Delivered,
             Outcome::Delivered,
             Outcome::Filtered,
-        ] {
-            instruments.outcome(outcome);
-        }
+        ];
+        instruments.outcomes(&outcomes.into_iter().collect());
         let counted = [
             instruments.dead_lettered.get(),
             instruments.delivered.get(),

@@ -27,6 +27,8 @@ pub struct Capacities {
     pub buffer_bytes: u64,
     /// Records buffered per partition.
     pub buffer_records: usize,
+    /// Bytes buffered over all partitions of a source.
+    pub buffer_total: u64,
     /// Records per partition without an outcome.
     pub in_flight_records: usize,
     /// Records of one batch.
@@ -42,6 +44,7 @@ impl From<&Limits> for Capacities {
         Self {
             buffer_bytes: limits.buffer_bytes,
             buffer_records: limits.buffer_records,
+            buffer_total: limits.buffer_total,
             in_flight_records: limits.in_flight_records,
             batch_records: limits.batch_records,
             lane_batches: limits.lane_batches,
@@ -54,9 +57,10 @@ impl Capacities {
     /// What may lie between the poll thread and a partition's consumer.
     fn intake(&self) -> String {
         format!(
-            "{} / {} records per partition",
+            "{} / {} records per partition, {} in all",
             units::show_size(self.buffer_bytes),
-            self.buffer_records
+            self.buffer_records,
+            units::show_size(self.buffer_total)
         )
     }
 

@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use tidemill::broker::{BrokerError, ProducerRecord, partitioner};
-use tidemill::model::{Offset, Topic};
+use tidemill::model::{LogRecord, Offset, Topic};
 use uuid::Uuid;
 
 use kit::{
@@ -44,6 +44,7 @@ contract! {
     records_of_a_key_keep_their_order_on_its_murmur2_partition,
     headers_nulls_and_bytes_survive,
     pause_stops_and_resume_continues_without_loss_or_repetition,
+    runs_bring_what_polls_would,
     seeking_back_replays,
     a_position_out_of_range_is_named_and_mended_by_a_seek,
     a_commit_is_found_by_the_next_consumer_of_the_group_only,
@@ -166,6 +167,38 @@ fn pause_stops_and_resume_continues_without_loss_or_repetition(log: &dyn LogUnde
     seen.extend(member.values(30)?);
     assert_eq!(seen, values);
     Ok(())
+}
+
+fn runs_bring_what_polls_would(log: &dyn LogUnderTest) -> Tested {
+    let topic = log.fresh_topic(2)?;
+    let values: Vec<_> = (0..50).map(|number| number.to_string()).collect();
+    let values: Vec<_> = values.iter().map(String::as_str).collect();
+    fill(log, &topic, 0, &values)?;
+    fill(log, &topic, 1, &values)?;
+    let mut member = Member::alone(log, &fresh_group(), &topic)?;
+    assert!(member.poll_runs(7)?.is_empty(), "nobody sought");
+    member.read_from(&part(&topic, 0), 10)?;
+    member.read_from(&part(&topic, 1), 0)?;
+    let mut next = [10, 0];
+    for _ in 0..ATTEMPTS {
+        let runs = member.poll_runs(7)?;
+        assert!(runs.iter().map(|run| run.records.len()).sum::<usize>() <= 7);
+        for run in runs {
+            assert!(!run.records.is_empty());
+            assert_eq!(run.bytes, run.records.iter().map(LogRecord::size).sum::<usize>());
+            let next = &mut next[usize::try_from(run.partition.partition.0)?];
+            for record in run.records {
+                assert_eq!(record.offset, Offset(*next));
+                assert_eq!(record.value.as_deref(), Some(next.to_string().as_bytes()));
+                *next += 1;
+            }
+        }
+        if next == [50, 50] {
+            assert!(member.poll_runs(7)?.is_empty(), "there is nothing more");
+            return Ok(());
+        }
+    }
+    Err(format!("read up to {next:?} within the deadline").into())
 }
 
 fn seeking_back_replays(log: &dyn LogUnderTest) -> Tested {

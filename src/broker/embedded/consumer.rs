@@ -18,11 +18,11 @@ use crate::broker::embedded::database;
 use crate::broker::embedded::group::{MemberId, Step};
 use crate::broker::embedded::positions::{self, EmbeddedPositions};
 use crate::broker::embedded::state::{State, locked};
-use crate::broker::{BrokerError, Consumer, ConsumerConfig, Polled, Positions, Rebalance};
+use crate::broker::{BrokerError, Consumer, ConsumerConfig, Polled, Positions, Rebalance, Run};
 use crate::model::{LogRecord, Offset, TopicPartition};
 
-/// Records of one partition that are delivered before it is the next one's turn.
-const RUN: usize = 32;
+/// Records of one partition that are polled one by one before it is the next one's turn.
+const TURN: usize = 32;
 /// Turns between two reports that a position is out of range.
 const QUIET_TURNS: u32 = 16;
 
@@ -210,7 +210,7 @@ impl EmbeddedConsumer {
         let count = self.fetches.len();
         for _ in 0..=count {
             let (index, delivered) = self.turn;
-            if index < count && delivered < RUN {
+            if index < count && delivered < TURN {
                 self.turn.1 += 1;
                 if let Some(polled) = self.take(index).inspect_err(|_| self.pass_turn(index))? {
                     return Ok(Some(polled));
@@ -238,6 +238,46 @@ impl EmbeddedConsumer {
         fetch.position = Some(record.offset.after());
         self.buffered -= database::cost(&record);
         Ok(Some(Polled::Record(fetch.partition.clone(), record)))
+    }
+
+    /// Asks each partition once for a run, beginning with the one whose turn it is. Says whether
+    /// there was anything.
+    fn attempt_runs(&mut self, most: usize, runs: &mut Vec<Run>) -> Result<bool, BrokerError> {
+        self.serve_rebalance()?;
+        let mut left = if self.held { 0 } else { most };
+        for _ in 0..self.fetches.len() {
+            // A rebalance, or a script that keeps records back, is served before anything else.
+            if left == 0 || self.log.shared.version() != self.seen {
+                break;
+            }
+            let index = self.turn.0;
+            let taken = self.take_run(index, left, runs);
+            self.pass_turn(index);
+            left -= taken?;
+        }
+        Ok(!self.held && left < most)
+    }
+
+    fn take_run(
+        &mut self,
+        index: usize,
+        most: usize,
+        runs: &mut Vec<Run>,
+    ) -> Result<usize, BrokerError> {
+        let Some(fetch) = self.fetches.get(index).filter(|fetch| fetch.is_active()) else {
+            return Ok(0);
+        };
+        if fetch.buffer.is_empty() {
+            self.refill(index)?;
+        }
+        let Some(fetch) = self.fetches.get_mut(index) else { return Ok(0) };
+        let count = fetch.buffer.len().min(most);
+        let records: Vec<_> = fetch.buffer.drain(..count).collect();
+        let Some(last) = records.last() else { return Ok(0) };
+        fetch.position = Some(last.offset.after());
+        self.buffered -= records.iter().map(database::cost).sum::<usize>();
+        runs.push(Run::of(fetch.partition.clone(), records));
+        Ok(count)
     }
 
     fn refill(&mut self, index: usize) -> Result<(), BrokerError> {
@@ -335,6 +375,20 @@ impl Consumer for EmbeddedConsumer {
             None if self.held => Ok(Polled::Idle),
             None => self.idle(),
         }
+    }
+
+    fn poll_runs(
+        &mut self,
+        wait: Duration,
+        most: usize,
+        runs: &mut Vec<Run>,
+    ) -> Result<(), BrokerError> {
+        if self.attempt_runs(most, runs)? {
+            return Ok(());
+        }
+        self.await_change(wait);
+        let any = self.attempt_runs(most, runs)?;
+        if any || self.held { Ok(()) } else { self.idle().map(drop) }
     }
 
     fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), BrokerError> {

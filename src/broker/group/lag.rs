@@ -9,7 +9,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::model::{Offset, Outcome, TopicPartition};
+use crate::model::{Offset, Outcome, Tally, TopicPartition};
 use crate::progress::lag::{Behind, Glance, Lag};
 
 /// The places of all assigned partitions.
@@ -92,12 +92,8 @@ impl Lags {
 
 impl PartitionLag {
     /// Records got these outcomes.
-    pub fn settled(&self, outcomes: &[Outcome]) {
-        let count = |wanted: &dyn Fn(Outcome) -> bool| {
-            outcomes.iter().filter(|outcome| wanted(**outcome)).count() as u64
-        };
-        let processed = count(&|outcome| matches!(outcome, Outcome::Delivered | Outcome::Filtered));
-        let failed = count(&|outcome| outcome == Outcome::DeadLettered);
+    pub fn settled(&self, tally: &Tally) {
+        let (processed, failed) = (tally.good(), tally.of(Outcome::DeadLettered));
         let mut noted = self.lock();
         noted.processed += processed;
         noted.failed += failed;
@@ -200,12 +196,9 @@ mod tests {
     fn outcomes_and_what_is_in_flight_are_counted_per_partition() {
         let lags = Lags::default();
         let place = lags.of(&partition(0));
-        place.settled(&[
-            Outcome::Delivered,
-            Outcome::Filtered,
-            Outcome::DeadLettered,
-            Outcome::Abandoned,
-        ]);
+        let outcomes =
+            [Outcome::Delivered, Outcome::Filtered, Outcome::DeadLettered, Outcome::Abandoned];
+        place.settled(&outcomes.into_iter().collect());
         let in_flight = InFlight { records: 7, since: Some(2_000) };
         place.look(glance(4, 1_000), in_flight, 3_000);
         let read = lags.read(5_000).remove(0);

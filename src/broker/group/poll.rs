@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use crate::broker::group::assignment::AssignmentEvent;
 use crate::broker::group::buffer::{Fill, PartitionBuffer};
-use crate::broker::{Broker, BrokerError, Consumer, ConsumerConfig, Polled, Positions, Rebalance};
-use crate::model::{LogRecord, Offset, TopicPartition};
+use crate::broker::{Broker, BrokerError, Consumer, ConsumerConfig, Positions, Rebalance, Run};
+use crate::model::{Offset, TopicPartition};
 use crate::progress::commits::Commits;
 use crate::runtime::clock::{Monotonic, SharedClock};
 use crate::runtime::fault::{Point, crash_point};
@@ -27,7 +27,7 @@ use crate::telemetry::Instruments;
 /// How long one poll waits; also the longest time until an order is noticed.
 const POLL_WAIT: Duration = Duration::from_millis(10);
 /// Records polled in a row before orders are looked at.
-const POLLS_PER_ROUND: usize = 256;
+const RECORDS_PER_ROUND: usize = 256;
 /// How much longer than the drain itself the revoke callback waits for the answer.
 const REVOKE_GRACE: Duration = Duration::from_secs(1);
 
@@ -120,6 +120,7 @@ impl PollThread {
             events,
             gone,
             routes: HashMap::new(),
+            runs: Vec::new(),
             commit_interval: settings.commit_interval,
             commit_due: due,
             clock,
@@ -172,6 +173,8 @@ struct Poller {
     /// Partitions that the listener saw go, to be dropped from the routes.
     gone: Arc<Mutex<Vec<TopicPartition>>>,
     routes: HashMap<TopicPartition, Route>,
+    /// What a round brought; empty between two rounds.
+    runs: Vec<Run>,
     commit_interval: Duration,
     commit_due: Monotonic,
     clock: SharedClock,
@@ -193,48 +196,27 @@ impl Poller {
         self.orders.pulse.idle();
     }
 
-    /// Takes what the client has, up to a limit. Only the first poll waits, so records that are
-    /// there are handed over without delay; runs of one partition go over together, because a
+    /// Takes what the client has, up to a limit. It waits for the first record only, so those that
+    /// are there are handed over without delay; runs of one partition go over together, because a
     /// lock and a wake per record would cost more than the record.
     fn poll_round(&mut self) {
-        let mut wait = POLL_WAIT;
-        let mut run: Option<(TopicPartition, Vec<LogRecord>)> = None;
-        let mut failed = None;
-        for _ in 0..POLLS_PER_ROUND {
-            match self.consumer.poll(wait) {
-                Ok(Polled::Record(partition, record)) => match &mut run {
-                    Some((same, records)) if *same == partition => records.push(record),
-                    _ => {
-                        let next = (partition, vec![record]);
-                        if let Some((partition, records)) = run.replace(next) {
-                            self.route(partition, records);
-                        }
-                    }
-                },
-                Ok(Polled::Idle) => break,
-                Err(error) => {
-                    failed = Some(error);
-                    break;
-                }
-            }
-            wait = Duration::ZERO;
-        }
-        if let Some((partition, records)) = run {
-            self.route(partition, records);
-        }
-        if let Some(error) = failed {
+        let mut runs = std::mem::take(&mut self.runs);
+        let polled = self.consumer.poll_runs(POLL_WAIT, RECORDS_PER_ROUND, &mut runs);
+        runs.drain(..).for_each(|run| self.route(run));
+        self.runs = runs;
+        if let Err(error) = polled {
             self.report(error);
         }
     }
 
-    fn route(&mut self, partition: TopicPartition, records: Vec<LogRecord>) {
+    fn route(&mut self, run: Run) {
+        let Run { partition, records, bytes } = run;
         let Some(route) = self.routes.get_mut(&partition) else {
             // Between an assignment and its begin nothing is delivered, so these are late: they
             // will be read again under the next begin.
             tracing::trace!(%partition, records = records.len(), "records without a route");
             return;
         };
-        let bytes: usize = records.iter().map(LogRecord::size).sum();
         self.instruments.records_in.add(records.len() as u64);
         self.instruments.bytes_in.add(bytes as u64);
         if route.buffer.push(records, bytes) == Fill::Full && !route.paused {

@@ -4,7 +4,8 @@
 //! below that position. librdkafka may have prefetched some between the assignment and the pause.
 //! Not responsible for: telling librdkafka to pause or to seek.
 
-use crate::model::{Offset, TopicPartition};
+use crate::broker::Run;
+use crate::model::{LogRecord, Offset, TopicPartition};
 
 /// An assigned partition.
 #[derive(Debug)]
@@ -99,6 +100,29 @@ impl Assignment {
         Some(slot.partition.clone())
     }
 
+    /// The assigned partition of that name.
+    pub(super) fn find(&self, topic: &str, partition: i32) -> Option<TopicPartition> {
+        let mut named = self.slots.iter().map(|slot| &slot.partition);
+        named.find(|one| one.partition.0 == partition && one.topic.as_str() == topic).cloned()
+    }
+
+    /// Leaves those records of a run that are due, as asking for each of them would. The partition
+    /// may have gone since the first of them came.
+    pub(super) fn admit_run(&mut self, run: &mut Run) {
+        let mut slots = self.slots.iter_mut();
+        let slot = slots.find(|slot| slot.partition == run.partition);
+        let Some(position) = slot.and_then(|slot| slot.position.as_mut()) else {
+            return run.retain(|_| false);
+        };
+        run.retain(|LogRecord { offset, .. }| {
+            let is_due = *position <= *offset;
+            if is_due {
+                *position = offset.after();
+            }
+            is_due
+        });
+    }
+
     /// Everything that is assigned, with its position where there is one.
     pub(super) fn all(&self) -> impl Iterator<Item = (&TopicPartition, Option<Offset>)> {
         self.slots.iter().map(|slot| (&slot.partition, slot.position))
@@ -118,6 +142,9 @@ impl Assignment {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
     use super::*;
 
     fn partition(number: i32) -> TopicPartition {
@@ -129,6 +156,59 @@ mod tests {
         let partitions: Vec<_> = numbers.iter().map(|number| partition(*number)).collect();
         assignment.add(&partitions);
         assignment
+    }
+
+    fn run(number: i32, offsets: &[i64]) -> Run {
+        let record = |offset: &i64| LogRecord {
+            offset: Offset(*offset),
+            timestamp: None,
+            key: None,
+            value: Some(Bytes::from_static(b"value")),
+            headers: Vec::new(),
+        };
+        Run::of(partition(number), offsets.iter().map(record).collect())
+    }
+
+    fn admitted(assignment: &mut Assignment, number: i32, offsets: &[i64]) -> Vec<i64> {
+        let mut run = run(number, offsets);
+        assignment.admit_run(&mut run);
+        assert_eq!(run.bytes, 5 * run.records.len());
+        run.records.iter().map(|record| record.offset.0).collect()
+    }
+
+    #[test]
+    fn a_run_of_a_partition_that_went_meanwhile_brings_nothing() {
+        let mut assignment = assigned(&[0, 1]);
+        assignment.position(&partition(0), Offset(5));
+        assert_eq!(assignment.find("orders", 0), Some(partition(0)));
+        assert_eq!(assignment.find("orders", 2), None);
+        assert_eq!(assignment.find("other", 0), None);
+        assignment.remove(&[partition(0)]);
+        assert!(admitted(&mut assignment, 0, &[5, 6]).is_empty());
+        assignment.add(&[partition(0)]);
+        assert!(admitted(&mut assignment, 0, &[5, 6]).is_empty(), "it has no position yet");
+        assert!(admitted(&mut assignment, 1, &[0]).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn a_run_is_admitted_as_its_records_would_be_one_by_one(
+            start in prop::option::of(0..20_i64),
+            runs in prop::collection::vec(prop::collection::vec(0..40_i64, 1..10), 1..5),
+        ) {
+            let (mut whole, mut single) = (assigned(&[0, 1]), assigned(&[0, 1]));
+            for assignment in [&mut whole, &mut single] {
+                if let Some(start) = start {
+                    assignment.position(&partition(1), Offset(start));
+                }
+            }
+            for offsets in runs {
+                let is_due = |offset: &i64| single.admit("orders", 1, Offset(*offset)).is_some();
+                let expected: Vec<_> = offsets.iter().copied().filter(is_due).collect();
+                prop_assert_eq!(admitted(&mut whole, 1, &offsets), expected);
+                prop_assert_eq!(whole.positions(), single.positions());
+            }
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Message, TopicPartitionList};
 use tracing::{trace, warn};
 
-use crate::broker::{BrokerError, Consumer, ConsumerConfig, Polled, Positions, Rebalance};
+use crate::broker::{BrokerError, Consumer, ConsumerConfig, Polled, Positions, Rebalance, Run};
 use crate::model::{Offset, Topic, TopicPartition};
 
 use super::arena::Arena;
@@ -45,6 +45,8 @@ pub(super) struct KafkaConsumer {
     /// The group was joined.
     subscribed: bool,
     arena: Arena,
+    /// Records of the longest run that was polled last: the next one will hardly be longer.
+    longest: usize,
 }
 
 impl KafkaConsumer {
@@ -68,7 +70,7 @@ impl KafkaConsumer {
         let client = Arc::new(client);
         client.context().attach(&client);
         let topics = wanted.topics.clone();
-        Ok(Self { client, topics, subscribed: false, arena: Arena::default() })
+        Ok(Self { client, topics, subscribed: false, arena: Arena::default(), longest: 0 })
     }
 
     fn subscribe(&mut self) -> Result<(), BrokerError> {
@@ -92,6 +94,16 @@ impl KafkaConsumer {
                 RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
             ) => Err(self.out_of_range(reason.as_deref())),
             error => Err(fault::polling(context.group(), error, reason.as_deref())),
+        }
+    }
+
+    /// Hands over what is due of the records of one place. That is asked once for all of them,
+    /// after the last: of what a rebalance has taken away meanwhile nothing is due any more.
+    fn hand_over(&self, polled: Option<PolledRun>, runs: &mut Vec<Run>) {
+        let Some(mut run) = polled.and_then(|polled| polled.run) else { return };
+        self.client.context().assignment().admit_run(&mut run);
+        if !run.records.is_empty() {
+            runs.push(run);
         }
     }
 
@@ -185,6 +197,16 @@ impl KafkaConsumer {
     }
 }
 
+/// Records that were polled one after the other from one place.
+struct PolledRun {
+    /// The address of the client's own handle of the topic, and the number of the partition. While
+    /// something is assigned its handle stays, and no assignment changes between two polls of a
+    /// row: one that serves a rebalance brings no record, and ends the row.
+    place: (usize, i32),
+    /// `None` where the partition is not assigned.
+    run: Option<Run>,
+}
+
 /// Positions, by partition.
 type PositionList = Vec<(TopicPartition, Offset)>;
 
@@ -214,6 +236,47 @@ impl Consumer for KafkaConsumer {
             }
             Some(Err(error)) => self.failed(&error),
         }
+    }
+
+    fn poll_runs(
+        &mut self,
+        mut wait: Duration,
+        most: usize,
+        runs: &mut Vec<Run>,
+    ) -> Result<(), BrokerError> {
+        self.subscribe()?;
+        let mut last: Option<PolledRun> = None;
+        let mut ended = Ok(());
+        for _ in 0..most {
+            let message = match self.client.poll(wait) {
+                Some(Ok(message)) => message,
+                Some(Err(error)) => {
+                    ended = self.failed(&error).map(drop);
+                    break;
+                }
+                None => {
+                    if last.is_none() {
+                        self.arena.rest();
+                    }
+                    break;
+                }
+            };
+            wait = Duration::ZERO;
+            let place = (message.topic_ptr().addr(), message.partition());
+            if last.as_ref().is_none_or(|last| last.place != place) {
+                let assignment = self.client.context().assignment();
+                let partition = assignment.find(message.topic(), message.partition());
+                drop(assignment);
+                let run = partition.map(|partition| Run::expecting(self.longest, partition));
+                self.hand_over(last.replace(PolledRun { place, run }), runs);
+            }
+            if let Some(run) = last.as_mut().and_then(|last| last.run.as_mut()) {
+                run.push(self.arena.record(&message));
+            }
+        }
+        self.hand_over(last, runs);
+        self.longest = runs.iter().map(|run| run.records.len()).max().unwrap_or(self.longest);
+        ended
     }
 
     fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), BrokerError> {

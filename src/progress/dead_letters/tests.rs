@@ -85,6 +85,28 @@ fn the_error_names_the_numbers() {
 
 proptest! {
     #[test]
+    fn good_outcomes_in_a_row_are_observed_as_they_would_be_one_by_one(
+        sample in 1u32..40,
+        ratio in 0.0f64..1.0,
+        consecutive in 1u64..10,
+        rows in prop::collection::vec((0u64..100, 0u64..12), 0..20),
+    ) {
+        let limits = DeadLetterLimits {
+            consecutive: Some(consecutive),
+            ratio: Some(RatioLimit { ratio, sample }),
+        };
+        let (mut whole, mut single) = (DeadLetterLimit::new(limits), DeadLetterLimit::new(limits));
+        for (good, dead) in rows {
+            whole.observe_good(good);
+            (0..good).for_each(|_| assert_eq!(single.observe(Outcome::Delivered), None));
+            for _ in 0..dead {
+                let expected = single.observe(Outcome::DeadLettered);
+                prop_assert_eq!(whole.observe(Outcome::DeadLettered), expected);
+            }
+        }
+    }
+
+    #[test]
     fn the_window_agrees_with_a_list_of_the_latest_outcomes(
         sample in 1u32..200,
         ratio in 0.0f64..1.0,

@@ -5,9 +5,9 @@ use std::sync::{Arc, Barrier, Mutex};
 
 use proptest::prelude::*;
 
-use super::{FRESH, ONE_PART, Obligation, OnClose, Scope, Wake, closed, fold};
-use crate::model::Outcome;
+use super::{FRESH, ONE_PART, Obligation, OnClose, Scope, Wake, WakeTogether, closed, fold};
 use crate::model::event::MemberFacts;
+use crate::model::{Outcome, Tally};
 
 const OUTCOMES: [Outcome; 4] =
     [Outcome::Abandoned, Outcome::DeadLettered, Outcome::Delivered, Outcome::Filtered];
@@ -106,15 +106,44 @@ fn slots_are_settled_on_their_own() {
     assert!(empty.is_empty() && empty.is_closed() && duties.is_empty());
 }
 
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_tally_counts_the_slots_that_are_closed() {
+    let (scope, mut duties) = Scope::open(6);
+    assert_eq!(scope.tally(), Tally::default());
+    let last = duties.pop();
+    for (duty, outcome) in duties.into_iter().zip(OUTCOMES.into_iter().cycle()) {
+        duty.settle(outcome);
+    }
+    let tally = scope.tally();
+    assert_eq!(OUTCOMES.map(|outcome| tally.of(outcome)), [2, 1, 1, 1]);
+    assert_eq!((tally.good(), tally.total()), (2, 5));
+    drop(last);
+    assert_eq!(scope.tally().of(Outcome::Abandoned), 3);
+}
+
+#[test]
+fn scopes_that_wake_together_wake_once_when_the_last_of_them_closes() {
+    let count = Arc::new(Count::default());
+    let together = Arc::new(WakeTogether::new(3, count.clone()));
+    let mut scopes: Vec<_> = (0..3).map(|_| Scope::open_waking(2, together.clone()).1).collect();
+    let woken = || count.0.load(Ordering::Relaxed);
+    scopes.drain(..2).flatten().for_each(|duty| duty.settle(Outcome::Delivered));
+    assert_eq!(woken(), 0, "one scope is open");
+    scopes.into_iter().flatten().for_each(|duty| duty.settle(Outcome::Delivered));
+    assert_eq!(woken(), 1);
+}
+
 #[test]
 fn the_source_is_woken_once_when_the_last_slot_closes() {
-    #[derive(Default)]
-    struct Count(AtomicUsize);
-    impl Wake for Count {
-        fn wake(&self) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
     let count = Arc::new(Count::default());
     let (_scope, duties) = Scope::open_waking(3, count.clone());
     for duty in duties {

@@ -147,6 +147,22 @@ fn handing_out_backwards_is_a_violation() {
     tracker(0, &[5]).track([Offset(4)]);
 }
 
+#[test]
+fn a_run_settles_what_is_open_and_passes_over_the_rest() {
+    let offsets: Vec<i64> = (0..200).chain(300..400).collect();
+    let mut tracker = tracker(0, &offsets);
+    deliver(&mut tracker, 70);
+    let even = || offsets.iter().filter(|offset| *offset % 2 == 0).map(|offset| Offset(*offset));
+    assert_eq!(tracker.settle_run(Epoch(6), even()), 0, "another epoch");
+    assert_eq!(tracker.settle_run(EPOCH, even()), 149, "one of 150 has its outcome already");
+    assert_eq!(tracker.settle_run(EPOCH, even()), 0);
+    assert_eq!(tracker.take_committable(), Some(Offset(1)));
+    assert_eq!(tracker.settle_run(EPOCH, offsets.iter().copied().map(Offset)), 150);
+    assert_eq!((tracker.in_flight(), tracker.take_committable()), (0, Some(Offset(400))));
+    assert_eq!(tracker.settle_run(EPOCH, even()), 0, "nothing is in flight");
+    assert!(tracker.runs.is_empty());
+}
+
 /// What a tracker says, recomputed from a plain map each time.
 #[derive(Default)]
 struct Model {
@@ -187,6 +203,8 @@ enum Step {
     Track(Vec<i64>),
     /// Settle one of the records handed out so far, chosen by this number.
     Settle(prop::sample::Index, Outcome),
+    /// Settle every so many of the records from one of them to another, as a run.
+    Run(prop::sample::Index, prop::sample::Index, usize),
     /// The same under a former epoch.
     Late(prop::sample::Index),
     Take,
@@ -204,6 +222,8 @@ fn steps(abandons: u32) -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         2 => prop::collection::vec(gap, 0..90).prop_map(Step::Track),
         20 => (index, outcome).prop_map(|(index, outcome)| Step::Settle(index, outcome)),
+        3 => (any::<prop::sample::Index>(), any::<prop::sample::Index>(), 1usize..4)
+            .prop_map(|(from, to, every)| Step::Run(from, to, every)),
         1 => any::<prop::sample::Index>().prop_map(Step::Late),
         3 => Just(Step::Take),
     ];
@@ -236,7 +256,18 @@ fn agree(start: i64, steps: Vec<Step>) -> Result<(), TestCaseError> {
                 let late = tracker.settle(Epoch(EPOCH.0 - 1), offset, Outcome::Delivered);
                 prop_assert_eq!(late, Settled::Late);
             }
-            Step::Settle(..) | Step::Late(_) => {}
+            Step::Run(from, to, every) if !handed_out.is_empty() => {
+                let ends = [from, to].map(|index| index.index(handed_out.len()));
+                let range = ends[0].min(ends[1])..=ends[0].max(ends[1]);
+                let offsets: Vec<i64> = handed_out[range].iter().copied().step_by(every).collect();
+                let applied = offsets
+                    .iter()
+                    .filter(|offset| model.settle(**offset, Outcome::Filtered) == Settled::Applied)
+                    .count();
+                let settled = tracker.settle_run(EPOCH, offsets.into_iter().map(Offset));
+                prop_assert_eq!(settled, applied);
+            }
+            Step::Settle(..) | Step::Run(..) | Step::Late(_) => {}
             Step::Take => {
                 prop_assert_eq!(tracker.take_committable(), model.take_committable());
             }

@@ -262,7 +262,7 @@ impl<J: Claimable> Lane<J> {
         shared.panics.fetch_add(1, Ordering::Relaxed);
         let (pool, lane) = (&shared.spec.name, self.id);
         tracing::error!(%pool, %lane, "worker panicked and is replaced");
-        if let Some(claim) = desk.finish() {
+        if let Some(claim) = desk.give_up() {
             (shared.spec.on_panicked)(self.id, claim);
         }
         let broken = mem::replace(worker, (shared.spec.worker)(self.id));

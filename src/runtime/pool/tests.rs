@@ -1,13 +1,13 @@
 //! Responsible for: conservation, order and endings of pools, with real threads under a clock that
-//! moves when it is told to, and the rules of the desk.
-//! Not responsible for: heartbeats (`runtime::heartbeat`) and queues (`runtime::inbox`).
+//! moves when it is told to.
+//! Not responsible for: the rules of the desk (`desk`), heartbeats (`runtime::heartbeat`) and
+//! queues (`runtime::inbox`).
 
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;
 use std::sync::{Condvar, Mutex};
 use std::thread;
 
-use super::desk::LaneDesk;
 use super::*;
 use crate::runtime::clock::{Clock, ManualClock, SystemClock};
 
@@ -102,11 +102,14 @@ struct Job {
 }
 
 impl Claimable for Job {
-    type Claim = Option<Ticket>;
+    type Duty = Option<Ticket>;
+    type Origin = ();
 
-    fn claim(&mut self) -> Option<Ticket> {
+    fn duty(&mut self) -> Option<Ticket> {
         self.ticket.take()
     }
+
+    fn origin(&self) {}
 }
 
 struct Clerk {
@@ -175,8 +178,8 @@ impl Fixture {
             max_hung,
             clock: clock.clone(),
             worker,
-            on_panicked: Arc::new(|_, ticket| settle(ticket, End::Panicked)),
-            on_hung: Arc::new(|_, ticket| settle(ticket, End::Hung)),
+            on_panicked: Arc::new(|_, claim: Claim<Job>| settle(claim.duty, End::Panicked)),
+            on_hung: Arc::new(|_, claim: Claim<Job>| settle(claim.duty, End::Hung)),
         });
         Self { pool: pool.unwrap(), ledger, clock }
     }
@@ -191,8 +194,10 @@ impl Fixture {
         self.pool.address(LaneId(lane)).blocking_send(batch).unwrap();
     }
 
-    /// Lets items hang that are stuck; all others have to be settled already.
+    /// Lets items hang that are stuck; all others have to be settled already. The first look
+    /// finds them, the second one finds them where they were.
     fn check_later(&self) -> Result<(), PoolError> {
+        self.pool.check(self.clock.now())?;
         self.clock.advance(LONGER);
         self.pool.check(self.clock.now())
     }
@@ -404,63 +409,4 @@ fn the_inline_mode_works_a_batch_off_on_the_calling_thread() {
     work_inline(&mut clerk, batch, Arc::new(ManualClock::default()));
     assert_eq!(ledger.with(End::Worked), [0, 1, 2]);
     assert_eq!(ledger.flushes.load(Ordering::SeqCst), 1);
-}
-
-/// An item that is nothing but its claim.
-struct Number(u32);
-
-impl Claimable for Number {
-    type Claim = u32;
-
-    fn claim(&mut self) -> u32 {
-        self.0
-    }
-}
-
-#[test]
-fn beats_and_protection_keep_an_item_from_being_taken_for_hung() {
-    let clock = Arc::new(ManualClock::default());
-    let lane_desk = LaneDesk::<Number>::new(LaneId(0), clock.clone());
-    let seized = || lane_desk.seize_if_hung(clock.now(), LIMIT).map(|seized| seized.claim);
-    let desk = lane_desk.present_owner();
-    desk.lay_out(vec![Number(1)]);
-    clock.advance(LONGER);
-    assert_eq!(seized(), None, "nothing is at hand yet");
-
-    assert!(desk.take().is_some());
-    clock.advance(LIMIT);
-    assert_eq!(seized(), None, "at the limit is within it");
-    desk.beat();
-    clock.advance(LIMIT);
-    assert_eq!(seized(), None);
-    let waiting_for_others = desk.protect();
-    clock.advance(LONGER);
-    assert_eq!(seized(), None);
-    drop(waiting_for_others);
-    assert_eq!(seized(), None, "silence counts from this look on");
-    clock.advance(LONGER);
-    assert_eq!(seized(), Some(1));
-}
-
-#[test]
-fn a_thread_that_lost_its_desk_cannot_touch_what_its_successor_does() {
-    let clock = Arc::new(ManualClock::default());
-    let lane_desk = LaneDesk::<Number>::new(LaneId(0), clock.clone());
-    let old = lane_desk.present_owner();
-    old.lay_out(vec![Number(1), Number(2)]);
-    assert!(old.take().is_some());
-    clock.advance(LONGER);
-    assert!(lane_desk.seize_if_hung(clock.now(), LIMIT).is_some());
-
-    let new = lane_desk.present_owner();
-    assert_eq!(new.take().map(|item| item.0), Some(2));
-    assert!(!old.is_mine() && new.is_mine());
-    old.lay_out(vec![Number(3)]);
-    assert!(old.take().is_none());
-    assert_eq!(old.finish(), None, "not its successor's item either");
-    clock.advance(LONGER);
-    old.beat();
-    let seized = lane_desk.seize_if_hung(clock.now(), LIMIT);
-    assert_eq!(seized.map(|seized| seized.claim), Some(2), "a beat of the old thread is not seen");
-    assert_eq!(new.finish(), None, "an item has one claim");
 }

@@ -218,10 +218,10 @@ fn with_spool(spool: &str) -> String {
 #[test]
 fn a_spool_that_replicas_share_is_a_folder_or_a_bucket_with_its_keys() {
     let keys = KEYS.replace('\n', ", ");
-    let topology = read(&with_spool(&format!("url = \"s3://in/up\", region = \"r\", {keys}")));
+    let topology = read(&with_spool(&format!("url = \"s3://inbox/up\", region = \"r\", {keys}")));
     let spool = topology.ingresses[0].1.spool.as_ref().unwrap();
     let access = spool.s3.as_ref().unwrap();
-    assert_eq!((spool.url.as_str(), access.region.as_str()), ("s3://in/up", "r"));
+    assert_eq!((spool.url.as_str(), access.region.as_str()), ("s3://inbox/up", "r"));
     assert_eq!(access.secret_access_key.expose_secret(), "hunter2");
     assert!(!format!("{topology:?}").contains("hunter2"));
 

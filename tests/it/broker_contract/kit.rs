@@ -16,7 +16,7 @@ use tidemill::broker::embedded::EmbeddedLog;
 use tidemill::broker::kafka::{KafkaBroker, KafkaConfig, Security};
 use tidemill::broker::{
     Broker, BrokerError, Consumer, ConsumerConfig, Polled, Positions, Producer, ProducerRecord,
-    QueueFull, Rebalance, TopicSpec,
+    QueueFull, Rebalance, Run, TopicSpec,
 };
 use tidemill::model::{LogRecord, Offset, Partition, Topic, TopicPartition};
 use uuid::Uuid;
@@ -259,6 +259,15 @@ impl Member {
             Err(error) if error.is_transient() => Ok(None),
             Err(BrokerError::UnknownTopic(_)) => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// The same for runs of at most so many records.
+    pub(super) fn poll_runs(&mut self, most: usize) -> Result<Vec<Run>, BrokerError> {
+        let mut runs = Vec::new();
+        match self.consumer.poll_runs(STEP, most, &mut runs) {
+            Err(error) if !error.is_transient() => Err(error),
+            Ok(()) | Err(_) => Ok(runs),
         }
     }
 

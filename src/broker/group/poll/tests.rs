@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::broker::embedded::EmbeddedLog;
+use crate::broker::group::budget::BufferBudget;
 use crate::broker::group::buffer::BufferLimits;
 use crate::broker::{ProducerRecord, TopicSpec};
 use crate::model::Epoch;
@@ -47,10 +48,14 @@ fn polling(partitions: i32) -> Polling {
 
 impl Polling {
     fn produce(&self, count: usize) {
+        self.produce_to(0, count);
+    }
+
+    fn produce_to(&self, partition: i32, count: usize) {
         let producer = self.log.producer().unwrap();
         for number in 0..count {
             let mut record = ProducerRecord::new("t".into(), format!("{number}"));
-            record.partition = Some(0);
+            record.partition = Some(partition);
             assert!(producer.send(record, Box::new(|result| assert!(result.is_ok()))).is_ok());
         }
         assert!(producer.flush(PATIENCE));
@@ -107,6 +112,36 @@ fn delivers_from_the_ordered_offset_and_pauses_without_losing_anything() {
         std::thread::yield_now();
     }
     assert_eq!(drain(&buffer, 400), (100..500).collect::<Vec<_>>());
+    polling.thread.join();
+}
+
+#[test]
+fn partitions_that_share_too_small_a_budget_are_paused_and_all_get_through() {
+    let polling = polling(2);
+    polling.produce_to(0, 300);
+    polling.produce_to(1, 300);
+    assert_eq!(polling.assigned().len(), 2);
+    let budget = BufferBudget::new(100);
+    let limits = BufferLimits { bytes: usize::MAX, records: usize::MAX };
+    let buffers = [0, 1].map(|partition| {
+        let buffer = PartitionBuffer::sharing(Epoch(1), limits, &budget, Arc::default());
+        let buffer = Arc::new(buffer);
+        polling.orders.begin(TopicPartition::new("t", partition), Offset(0), buffer.clone());
+        buffer
+    });
+    let deadline = Instant::now() + PATIENCE;
+    let mut read = [0, 0];
+    while read != [300, 300] {
+        assert!(Instant::now() < deadline, "got {read:?} of 300 records each");
+        for (buffer, read) in buffers.iter().zip(&mut read) {
+            for record in buffer.take(7, usize::MAX) {
+                assert_eq!(record.offset, Offset(*read));
+                *read += 1;
+            }
+        }
+        std::thread::yield_now();
+    }
+    assert!(polling.instruments.pauses.get() > 0);
     polling.thread.join();
 }
 
