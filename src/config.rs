@@ -114,7 +114,7 @@ impl Default for Limits {
         Self {
             buffer_bytes: 8 << 20,
             buffer_records: 10_000,
-            buffer_total: 64 << 20,
+            buffer_total: 128 << 20,
             batch_records: 256,
             batch_bytes: 1 << 20,
             in_flight_records: 10_000,
@@ -138,6 +138,8 @@ pub struct Consumer {
     pub revoke_drain_deadline: Duration,
     /// How often offsets are committed.
     pub commit_interval: Duration,
+    /// How long a partition may stand still without a reason before it is begun anew.
+    pub stall_limit: Duration,
     /// Bytes that the client prefetches, over all partitions.
     pub prefetch_bytes: u64,
     /// How partitions are spread over a group, where the source does not say.
@@ -151,6 +153,7 @@ impl Default for Consumer {
             max_poll_interval: Duration::from_secs(120),
             revoke_drain_deadline: Duration::from_secs(30),
             commit_interval: Duration::from_millis(500),
+            stall_limit: Duration::from_secs(60),
             prefetch_bytes: 16 << 20,
             assignor: Assignor::Range,
         }

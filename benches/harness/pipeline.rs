@@ -45,7 +45,7 @@ const LOOK: Duration = Duration::from_millis(1);
 const BATCH_BYTES: usize = 1 << 20;
 const IN_FLIGHT: usize = 10_000;
 const BUFFER: BufferLimits = BufferLimits { bytes: 8 << 20, records: 10_000 };
-const BUFFERS: usize = 64 << 20;
+const BUFFERS: usize = 128 << 20;
 const COMMIT_INTERVAL: Duration = Duration::from_millis(500);
 const DRAIN: Duration = Duration::from_secs(30);
 const HANG_LIMIT: Duration = Duration::from_secs(60);
@@ -125,6 +125,7 @@ async fn run(
             batch_bytes: BATCH_BYTES,
             in_flight_records: IN_FLIGHT,
             buffer: BUFFER,
+            stall_limit: HANG_LIMIT,
         },
         buffers: BufferBudget::new(BUFFERS),
         starts: Arc::new(starts),

@@ -165,6 +165,8 @@ impl Demo {
         }
         let topology = topology(&folder)?;
         config.data.dir.clone_from(&folder);
+        // It needs no server, whatever the settings say of those of other pipelines.
+        config.state.url = None;
         if !arguments.serve {
             // Nobody is told this port, so it must not be in anybody's way.
             config.ingress.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));

@@ -221,6 +221,7 @@ impl<'a> Reader<'a> {
                 or.revoke_drain_deadline,
             ),
             commit_interval: group.get("commit_interval", &TIME, or.commit_interval),
+            stall_limit: group.get("stall_limit", &TIME, or.stall_limit),
             prefetch_bytes: group.get("prefetch", &SIZE, or.prefetch_bytes),
             assignor: group.get("assignor", &ASSIGNOR, or.assignor),
         };

@@ -258,6 +258,7 @@ fn settings(context: &Context) -> SourceSettings {
             bytes: usize::try_from(limits.buffer_bytes).unwrap_or(usize::MAX),
             records: limits.buffer_records,
         },
+        stall_limit: context.config.consumer.stall_limit,
     }
 }
 

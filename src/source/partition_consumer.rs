@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix::prelude::*;
+use futures_util::future::join_all;
 use futures_util::stream;
 use tokio::sync::{Notify, oneshot};
 
@@ -56,6 +57,8 @@ pub struct SourceSettings {
     pub in_flight_records: usize,
     /// High marks of a partition's buffer.
     pub buffer: BufferLimits,
+    /// How long a partition may stand still without a reason.
+    pub stall_limit: Duration,
 }
 
 /// What all partition consumers of a source share.
@@ -161,6 +164,7 @@ impl PartitionConsumer {
         lifeline: Lifeline,
     ) -> Self {
         let lag = context.lags.of(&partition);
+        let watchdog = Watchdog::new(context.settings.stall_limit);
         Self {
             partition,
             context,
@@ -170,7 +174,7 @@ impl PartitionConsumer {
             running: None,
             sending: false,
             drain: None,
-            watchdog: Watchdog::default(),
+            watchdog,
             lag,
         }
     }
@@ -349,15 +353,12 @@ impl PartitionConsumer {
 
     fn send(&mut self, batches: Vec<(Address<LaneBatch>, LaneBatch)>, ctx: &mut Context<Self>) {
         self.sending = true;
-        let sent = async move {
-            for (lane, batch) in batches {
-                // Closed means that the pipeline is stopping: the batch is abandoned with it.
-                if lane.send(batch).await.is_err() {
-                    return;
-                }
-            }
-        };
-        ctx.spawn(sent.into_actor(self).map(|(), actor, ctx| {
+        // All at once: a lane that has room does not wait for one that is full.
+        let sending = batches.into_iter().map(|(lane, batch)| async move {
+            // Closed means that the pipeline is stopping: the batch is abandoned with it.
+            let _ = lane.send(batch).await;
+        });
+        ctx.spawn(join_all(sending).into_actor(self).map(|_, actor, ctx| {
             actor.sending = false;
             actor.step(Look::Closed, ctx);
         }));
@@ -375,7 +376,8 @@ impl Actor for PartitionConsumer {
             Some((Woken, notify))
         }));
         ctx.run_interval(TICK, |actor, ctx| actor.step(Look::Everything, ctx));
-        ctx.run_interval(LOOK_EVERY, |actor, ctx| actor.watch(ctx));
+        let look_every = LOOK_EVERY.min(self.context.settings.stall_limit);
+        ctx.run_interval(look_every, |actor, ctx| actor.watch(ctx));
         let resolved = self.context.starts.clone().resolve(self.partition.clone());
         ctx.spawn(resolved.into_actor(self).map(|beginning, actor, ctx| {
             actor.begin(beginning, ctx);

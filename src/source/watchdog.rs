@@ -11,10 +11,8 @@ use std::time::Duration;
 use crate::model::{Offset, TopicPartition};
 use crate::progress::stall::{Movement, Sight, StallWatch};
 
-/// How often a partition is looked at.
+/// How often a partition is looked at, if its limit is not shorter.
 pub const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// How long a partition may stand still although there is something to read.
-const STALL_LIMIT: Duration = Duration::from_secs(60);
 
 /// Tails that looked stalled; shared by all incarnations.
 #[derive(Debug, Default)]
@@ -55,13 +53,12 @@ pub struct Seen {
 #[derive(Debug)]
 pub struct Watchdog(StallWatch);
 
-impl Default for Watchdog {
-    fn default() -> Self {
-        Self(StallWatch::new(STALL_LIMIT))
-    }
-}
-
 impl Watchdog {
+    /// A watch that lets the partition stand still for `limit` although there is something to read.
+    pub fn new(limit: Duration) -> Self {
+        Self(StallWatch::new(limit))
+    }
+
     /// How long the partition has stood still without a reason, if that is too long.
     pub fn look(
         &mut self,
@@ -91,6 +88,8 @@ impl Watchdog {
 mod tests {
     use super::*;
 
+    const LIMIT: Duration = Duration::from_secs(60);
+
     fn seen(position: i64, latest: i64) -> Seen {
         let (position, latest) = (Offset(position), Offset(latest));
         Seen { position, latest, held_back: false, unavailable: false }
@@ -103,14 +102,14 @@ mod tests {
     #[test]
     fn a_partition_with_lag_that_never_moves_is_stalled_once() {
         let (partition, tails) = (TopicPartition::new("t", 0), EmptyTails::default());
-        let mut watchdog = Watchdog::default();
+        let mut watchdog = Watchdog::new(LIMIT);
         assert_eq!(watchdog.look(&partition, seen(5, 9), &tails, seconds(0)), None);
         assert_eq!(watchdog.look(&partition, seen(5, 9), &tails, seconds(59)), None);
         let stalled = watchdog.look(&partition, seen(5, 9), &tails, seconds(61));
         assert_eq!(stalled, Some(seconds(61)));
         assert_eq!(tails.end_of(&partition, Offset(5)), None, "it may be a stall");
 
-        let mut rebuilt = Watchdog::default();
+        let mut rebuilt = Watchdog::new(LIMIT);
         rebuilt.look(&partition, seen(5, 9), &tails, seconds(100));
         let again = rebuilt.look(&partition, seen(5, 9), &tails, seconds(200));
         assert_eq!(again, None, "a tail that holds no records even after a rebuild is no stall");
@@ -126,7 +125,7 @@ mod tests {
         let held_back = Seen { held_back: true, ..seen(5, 9) };
         let unavailable = Seen { unavailable: true, ..seen(5, 9) };
         for sight in [seen(9, 9), held_back, unavailable] {
-            let mut watchdog = Watchdog::default();
+            let mut watchdog = Watchdog::new(LIMIT);
             assert_eq!(watchdog.look(&partition, sight, &tails, seconds(0)), None);
             assert_eq!(watchdog.look(&partition, sight, &tails, seconds(600)), None, "{sight:?}");
         }

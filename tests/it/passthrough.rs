@@ -5,11 +5,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use tempfile::TempDir;
 use tidemill::broker::{Broker, ProducerRecord};
 use tidemill::model::Topic;
 
-use crate::harness::{self, Reader, Tidemill, bootstrap, create_topic, kafka, produce, unique};
+use crate::harness::{
+    self, PATIENCE, Reader, Tidemill, bootstrap, create_topic, kafka, produce, unique,
+};
 
 /// The topology of `topologies/passthrough.toml` between topics of this test alone.
 struct Passthrough {
@@ -48,9 +52,13 @@ impl Passthrough {
     }
 
     fn start(&self) -> Tidemill {
+        self.start_with(&[])
+    }
+
+    fn start_with(&self, environment: &[(String, String)]) -> Tidemill {
         let bootstrap = bootstrap();
         let arguments = ["run", "topology.toml", "--bootstrap", &bootstrap];
-        Tidemill::start(&arguments, self.directory.path())
+        Tidemill::start_with(&arguments, self.directory.path(), environment)
     }
 
     fn order(&self, id: u32, status: &str) -> ProducerRecord {
@@ -207,6 +215,43 @@ fn two_replicas_share_the_partitions_and_a_leaving_one_hands_over_cleanly() {
     assert!(second.wait().0.success());
     assert_eq!(distinct(&reader), expected(0..5_000));
     assert_eq!(reader.records.len(), 5_000, "a clean hand-over repeats nothing");
+}
+
+/// The marker at the end of a transaction is an offset without a record: to a consumer it looks
+/// like a record that never comes.
+#[test]
+fn a_partition_that_stands_still_is_begun_anew_once_and_nothing_comes_twice() {
+    let broker = kafka();
+    let job = Passthrough::on(&*broker, 1);
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap())
+        .set("transactional.id", unique("transaction"))
+        .create()
+        .expect("a producer of transactions");
+    producer.init_transactions(PATIENCE).expect("an id of its own");
+    producer.begin_transaction().expect("a transaction");
+    for id in 0..100 {
+        let order = job.order(id, "paid");
+        let (key, value) = (order.key.unwrap_or_default(), order.value.unwrap_or_default());
+        let record = BaseRecord::to(job.source.as_str()).key(&key[..]).payload(&value[..]);
+        producer.send(record).map_err(|(error, _)| error).expect("room for the record");
+    }
+    producer.commit_transaction(PATIENCE).expect("a commit");
+
+    let limit = [("TIDEMILL_CONSUMER_STALL_LIMIT".to_owned(), "1s".to_owned())];
+    let process = job.start_with(&limit);
+    let mut reader = Reader::new(&*broker, &job.sink);
+    reader.read_until("the orders of the transaction", |read| read.len() >= 100);
+    process.wait_for_log("stands still at offset 100 of 101");
+    produce(&*broker, (100..200).map(|id| job.order(id, "paid")));
+    reader.read_until("the orders behind the marker", |read| read.len() >= 200);
+    reader.read_until_quiet(Duration::from_secs(3));
+    process.signal("TERM");
+    let (status, log) = process.wait();
+    assert!(status.success(), "{log}");
+    assert_eq!(log.matches("stands still").count(), 1, "it has learned: {log}");
+    assert_eq!(distinct(&reader), expected(0..200));
+    assert_eq!(reader.records.len(), 200, "nothing was produced twice");
 }
 
 #[test]

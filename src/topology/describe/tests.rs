@@ -14,7 +14,7 @@ fn the_text_of_a_linear_topology_shows_every_node_and_queue() {
 pipeline passthrough on embedded log
 
 source orders: topic orders, group passthrough
-  [8 MiB / 10000 records per partition, 64 MiB in all]
+  [8 MiB / 10000 records per partition, 128 MiB in all]
   [10000 records in flight per partition]
   -> stage 0 [8 batches of 256 per lane]
 
@@ -60,7 +60,7 @@ flowchart LR
     n2[\"slim<br/>remap: rewrites fields\"]
     n3[(\"out<br/>kafka: topic orders.paid\")]
   end
-  n0 -->|\"8 MiB / 10000 records per partition, 64 MiB in all\"| n1
+  n0 -->|\"8 MiB / 10000 records per partition, 128 MiB in all\"| n1
   n1 --> n2
   n2 --> n3
 ";
