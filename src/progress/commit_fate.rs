@@ -9,6 +9,9 @@
 //! transaction is sent at once, before anybody knows which count it leads to, and a change without
 //! events does not move the offset. A takeover keeps the mark, so that a change that was durable
 //! before somebody else took over is known as such, too.
+//!
+//! What was lost cannot come back later: each change also names the mark of the one before it, so a
+//! first sending that arrives after its repetition does not fit any more (`progress::shard_model`).
 
 use uuid::Uuid;
 

@@ -84,6 +84,25 @@ async fn of_many_takeovers_at_once_the_last_one_owns() -> Tested {
     own.remove().await
 }
 
+/// A change without events leaves the offset where it is, so the offset does not tell a change that
+/// arrives late from the one that was sent in its place.
+#[tokio::test]
+async fn a_change_that_does_not_follow_the_last_one_changes_nothing() -> Tested {
+    let own = OwnDatabase::create().await?;
+    let [one, other] = replicas(&own).await?;
+    let lease = one.take_over(&shard(0)).await?.lease;
+    assert_eq!(one.apply(&lease, change(0, 1)).await, done());
+    let without_events = |key| Change { manifests: vec![manifest(key)], ..change(1, 1) };
+    // Under the same lease, and behind the back of the first store.
+    assert_eq!(other.apply(&lease, without_events("sent again")).await, done());
+    let late = one.apply(&lease, without_events("late")).await;
+    assert!(matches!(&late, Err(StateError::Fatal(why)) if why.contains("follow")), "{late:?}");
+    assert_eq!(one.manifest(&pipeline(), &ManifestKey::from("late")).await?, None);
+    // It has looked since, and goes on from what is stored.
+    assert_eq!(one.apply(&lease, without_events("next")).await, done());
+    own.remove().await
+}
+
 #[tokio::test]
 async fn an_owner_that_is_replaced_while_its_change_waits_is_fenced() -> Tested {
     let own = OwnDatabase::create().await?;
